@@ -1,0 +1,217 @@
+package worker
+
+import (
+	"time"
+
+	"gobuild/internal/worker/proc"
+)
+
+// A Process is a child as the worker sees it; proc.Process is one.
+type Process interface {
+	// PidFD is readable when the process has ended; it may change when Reap
+	// says that the process has not.
+	PidFD() int
+	Kill()
+	// Reap collects the status without blocking and tells whether there was one.
+	Reap() (proc.Status, bool, error)
+}
+
+// Limits are a child's time limits; zero means none.
+type Limits struct {
+	Silence time.Duration // without output
+	Total   time.Duration // since the start
+}
+
+// A Limit names a time limit that was broken.
+type Limit struct {
+	Silent bool
+	After  time.Duration
+}
+
+// A Child is what to watch. The descriptors are the worker's from now on: it
+// closes each at its end of file or when the process has ended.
+type Child struct {
+	Proc   Process
+	FDs    []int // read ends that do not block
+	Slot   SlotKind
+	Limits Limits
+}
+
+// A Handle is a watched child.
+type Handle struct {
+	listener Listener
+	goal     *Node // nil for a listener that is no goal
+	child    Child
+	fds      []int // still open
+	pidfd    int   // as registered with the poller
+	started  time.Time
+	last     time.Time // of the last output
+	warned   bool      // TimedOut has been called
+	exited   bool
+	status   proc.Status
+	buried   func(proc.Status)
+}
+
+// Status is how the process ended; it is known once the goal's wait for Exit
+// is over.
+func (h *Handle) Status() proc.Status { return h.status }
+
+// Exited tells whether the process has been reaped.
+func (h *Handle) Exited() bool { return h.exited }
+
+// Started is when the child was given to Watch.
+func (h *Handle) Started() time.Time { return h.started }
+
+// Watch takes over a started child for a goal. Its output goes to the goal,
+// its end wakes the goal from Exit.
+func (w *Worker) Watch(g Goal, c Child) (*Handle, error) {
+	return w.watch(g, g.node(), c)
+}
+
+// WatchFor is Watch for a listener that is not a goal.
+func (w *Worker) WatchFor(l Listener, c Child) (*Handle, error) {
+	return w.watch(l, nil, c)
+}
+
+func (w *Worker) watch(l Listener, n *Node, c Child) (*Handle, error) {
+	now := w.opt.Now()
+	h := &Handle{listener: l, goal: n, child: c, fds: append([]int(nil), c.FDs...), pidfd: -1, started: now, last: now}
+	w.handles = append(w.handles, h)
+	w.used[c.Slot]++
+	for _, fd := range append([]int{c.Proc.PidFD()}, c.FDs...) {
+		if err := w.sys.Add(fd); err != nil {
+			w.Bury(h, nil)
+			return nil, err
+		}
+		w.byFD[fd] = h
+	}
+	h.pidfd = c.Proc.PidFD()
+	return h, nil
+}
+
+// Bury kills a watched child for a goal that has been abandoned. after runs
+// when the process is gone, for what must not be released earlier; it may be
+// nil. The child's slot stays in use until then.
+func (w *Worker) Bury(h *Handle, after func(proc.Status)) {
+	h.buried = after
+	h.goal, h.listener = nil, nil
+	if h.exited {
+		if after != nil {
+			after(h.status)
+		}
+		return
+	}
+	h.child.Proc.Kill()
+}
+
+// deliver reads what there is on one descriptor, within a bound that keeps one
+// loud child from starving the others.
+func (w *Worker) deliver(h *Handle, fd int) error {
+	for range 8 {
+		n, err := w.sys.Read(fd, w.buf)
+		switch {
+		case err != nil:
+			return err
+		case n == 0: // end of file
+			w.closeFD(h, fd)
+			return nil
+		case n < 0: // nothing more for now
+			return nil
+		}
+		h.last = w.opt.Now()
+		if h.listener != nil {
+			h.listener.Output(h, fd, w.buf[:n])
+		}
+		if n < len(w.buf) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (w *Worker) closeFD(h *Handle, fd int) {
+	for i, have := range h.fds {
+		if have == fd {
+			h.fds = append(h.fds[:i], h.fds[i+1:]...)
+			w.sys.Remove(fd)
+			delete(w.byFD, fd)
+			proc.Close(fd)
+			return
+		}
+	}
+}
+
+// ended handles a readable pidfd: what the child left in its pipes is read,
+// then the status. Whoever still holds the other end of a pipe is not waited
+// for: the child is what was started, and its group is killed with it.
+func (w *Worker) ended(h *Handle) error {
+	for _, fd := range append([]int(nil), h.fds...) {
+		if err := w.drainFD(h, fd); err != nil {
+			return err
+		}
+	}
+	if h.pidfd == h.child.Proc.PidFD() {
+		h.child.Proc.Kill() // the rest of its group, while the number is still ours
+	}
+	st, done, err := h.child.Proc.Reap()
+	if err != nil {
+		return err
+	}
+	w.sys.Remove(h.pidfd)
+	delete(w.byFD, h.pidfd)
+	if !done {
+		h.pidfd = h.child.Proc.PidFD()
+		w.byFD[h.pidfd] = h
+		return w.sys.Add(h.pidfd)
+	}
+	for _, fd := range append([]int(nil), h.fds...) {
+		if err := w.drainFD(h, fd); err != nil {
+			return err
+		}
+		w.closeFD(h, fd)
+	}
+	h.exited, h.status = true, st
+	w.forget(h)
+	return nil
+}
+
+// drainFD reads until nothing is there, within a generous bound: a process
+// that outlived the child could write for ever.
+func (w *Worker) drainFD(h *Handle, fd int) error {
+	for range 64 {
+		if w.byFD[fd] != h {
+			return nil
+		}
+		n, err := w.sys.Read(fd, w.buf)
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
+			w.closeFD(h, fd)
+			return nil
+		case n < 0:
+			return nil
+		}
+		if h.listener != nil {
+			h.listener.Output(h, fd, w.buf[:n])
+		}
+	}
+	return nil
+}
+
+// forget drops an ended child and tells whoever waited for its end.
+func (w *Worker) forget(h *Handle) {
+	w.used[h.child.Slot]--
+	for i, have := range w.handles {
+		if have == h {
+			w.handles = append(w.handles[:i], w.handles[i+1:]...)
+			break
+		}
+	}
+	if h.buried != nil {
+		h.buried(h.status)
+	}
+	if h.goal != nil && h.goal.parked == Exit {
+		w.wake(h.goal)
+	}
+}
