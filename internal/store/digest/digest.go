@@ -161,6 +161,10 @@ func ParseHex(a Algorithm, text string) (Digest, error) {
 	return New(a, sum), nil
 }
 
+// ParseBare reads a digest without any prefix, in whichever base its length
+// tells: the form in derivations.
+func ParseBare(a Algorithm, text string) (Digest, error) { return parseBody(a, text, false) }
+
 func splitPrefix(text string) (algo Algorithm, body string, sri bool, err error) {
 	if name, rest, ok := strings.Cut(text, ":"); ok {
 		algo, err = ParseAlgorithm(name)
