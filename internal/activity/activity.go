@@ -65,10 +65,18 @@ type ID uint64
 type Sink interface {
 	// Message carries one text, without a line feed at its end.
 	Message(level Level, text string)
-	// Failure reports an error that ended part of the work; text is without
-	// the "error: " that a terminal shows before it.
-	Failure(text string)
+	// Failure reports an error that ended part of the work. A Report in its
+	// chain says more than its text.
+	Failure(err error)
 	Start(id ID, level Level, t Type, text string, parent ID, fields ...any)
 	Stop(id ID)
 	Result(id ID, t ResultType, fields ...any)
+}
+
+// A Report is an error about a builder that has its last output to show.
+type Report interface {
+	error
+	// LogTail is the last lines of output, oldest first, and what to give to
+	// the command that shows the whole log; "" when no log was kept.
+	LogTail() (lines []string, logOf string)
 }
