@@ -4,8 +4,20 @@ import "gobuild/internal/store/storepath"
 
 // Unparse prints the derivation in the one form that its store path covers.
 func (d *Derivation) Unparse() []byte {
-	return d.appendText(make([]byte, 0, d.sizeHint()), d.InputDrvs, false)
+	b := d.appendOutputs(make([]byte, 0, d.sizeHint()), plain)
+	for i, in := range d.InputDrvs {
+		b = appendInput(b, i, string(in.Path), in.Outputs)
+	}
+	return d.appendRest(b, plain)
 }
+
+// A masking says whether what depends on the output paths is left out.
+type masking bool
+
+const (
+	plain  masking = false
+	masked masking = true
+)
 
 // sizeHint is a little more than the text's usual length.
 func (d *Derivation) sizeHint() int {
@@ -28,12 +40,11 @@ func (d *Derivation) sizeHint() int {
 	return n
 }
 
-// appendText prints the derivation with other inputs than its own, and with
-// empty strings for whatever depends on its output paths if masked.
-func (d *Derivation) appendText(b []byte, inputs []Input, masked bool) []byte {
+// appendOutputs prints the text up to the list of input derivations.
+func (d *Derivation) appendOutputs(b []byte, m masking) []byte {
 	b = append(b, "Derive(["...)
 	for i, o := range d.Outputs {
-		if masked {
+		if m == masked {
 			o.Path = ""
 		}
 		b = appendString(appendSeparator(b, i, '('), o.ID)
@@ -41,18 +52,24 @@ func (d *Derivation) appendText(b []byte, inputs []Input, masked bool) []byte {
 		b = appendString(append(b, ','), o.MethodAlgo)
 		b = append(appendString(append(b, ','), o.Hash), ')')
 	}
-	b = append(b, "],["...)
-	for i, in := range inputs {
-		b = appendString(appendSeparator(b, i, '('), string(in.Path))
-		b = append(appendList(append(b, ','), in.Outputs), ')')
-	}
+	return append(b, "],["...)
+}
+
+// appendInput prints the i-th input; key is a path, or a hash that replaces it.
+func appendInput(b []byte, i int, key string, outputs []string) []byte {
+	b = appendString(appendSeparator(b, i, '('), key)
+	return append(appendList(append(b, ','), outputs), ')')
+}
+
+// appendRest prints what follows the last input derivation.
+func (d *Derivation) appendRest(b []byte, m masking) []byte {
 	b = appendList(append(b, "],"...), d.InputSrcs)
 	b = appendString(append(b, ','), d.Platform)
 	b = appendString(append(b, ','), d.Builder)
 	b = appendList(append(b, ','), d.Args)
 	b = append(b, ",["...)
 	for i, e := range d.Env {
-		if masked {
+		if m == masked {
 			if _, ok := d.Output(e.Name); ok {
 				e.Value = ""
 			}
