@@ -1,0 +1,1 @@
+alter table ValidPaths add column ultimate integer

@@ -1,0 +1,1 @@
+select path from FailedPaths order by path

@@ -1,0 +1,1 @@
+select id, path from ValidPaths order by id

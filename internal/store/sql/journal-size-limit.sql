@@ -1,0 +1,1 @@
+pragma main.journal_size_limit = 1099511627776

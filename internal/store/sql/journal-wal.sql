@@ -1,0 +1,1 @@
+pragma main.journal_mode = wal

@@ -1,0 +1,2 @@
+select id, hash, registrationTime, deriver, narSize, ultimate, sigs, ca
+from ValidPaths where path = ?

@@ -1,0 +1,2 @@
+update ValidPaths set narSize = ?, hash = ?, ultimate = ?, sigs = ?, ca = ?
+where id = ?
