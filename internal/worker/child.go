@@ -35,6 +35,7 @@ type Child struct {
 	FDs    []int // read ends that do not block
 	Slot   SlotKind
 	Limits Limits
+	Linger bool // Run waits for it at its end instead of killing it
 }
 
 // A Handle is a watched child.

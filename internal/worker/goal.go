@@ -107,7 +107,7 @@ type Node struct {
 	awake   bool
 	keep    bool // keep going after a failure: some request that wants this says so
 	tops    []*Request
-	live    int  // goals that wait for this one
+	live    int // goals that wait for this one
 	epoch   uint32
 	waiters []edge
 	awaits  []*Node

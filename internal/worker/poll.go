@@ -91,11 +91,11 @@ func (h *Handle) broken(now time.Time) (Limit, bool) {
 	return Limit{}, false
 }
 
-// drain waits for the children that were killed.
+// drain waits for the children that linger and for those that were killed.
 func (w *Worker) drain() error {
 	for _, h := range w.handles {
-		if h.goal != nil || h.listener != nil {
-			w.Bury(h, h.buried)
+		if !h.child.Linger && h.listener != nil {
+			w.Bury(h, nil)
 		}
 	}
 	for len(w.handles) > 0 {
