@@ -32,7 +32,7 @@ func TestRelay(t *testing.T) {
 	next := func() activity.ID { id++; return id }
 	tail := NewTail(1)
 	r := NewRelay(&s, 7, next, tail)
-	out := New(r)
+	out := NewSplitter(r)
 	fmt.Fprint(out, `one
 @nix {"action":"setPhase","phase":"p"}
 @nix {"action":"msg","level":1,"msg":"m"}

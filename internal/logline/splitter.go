@@ -36,8 +36,8 @@ type Splitter struct {
 	partial bool   // the line began in an earlier piece
 }
 
-// New makes a splitter that reports to r.
-func New(r Receiver) *Splitter { return &Splitter{to: r} }
+// NewSplitter makes a splitter that reports to r.
+func NewSplitter(r Receiver) *Splitter { return &Splitter{to: r} }
 
 // Write takes the next bytes of output. It never fails.
 func (s *Splitter) Write(p []byte) (int, error) {

@@ -22,7 +22,7 @@ func (r *recorder) Event(e Event) {
 // split feeds the pieces and returns what came out.
 func split(pieces ...string) []string {
 	var r recorder
-	s := New(&r)
+	s := NewSplitter(&r)
 	for _, p := range pieces {
 		_, _ = s.Write([]byte(p))
 	}
@@ -139,7 +139,7 @@ func (d *discard) Line(text string) { d.lines++; d.bytes += len(text) }
 func (d *discard) Event(Event)      {}
 
 func TestPlainLinesCostOneAllocation(t *testing.T) {
-	s := New(new(discard))
+	s := NewSplitter(new(discard))
 	in := []byte(strings.Repeat("a line of ordinary length, as builders print\n", 10))
 	if n := testing.AllocsPerRun(100, func() { _, _ = s.Write(in) }); n > 10 {
 		t.Errorf("%v allocations for 10 lines", n)
@@ -158,7 +158,7 @@ func FuzzSplitter(f *testing.F) {
 		}
 		whole := split(string(in))
 		var r recorder
-		s := New(&r)
+		s := NewSplitter(&r)
 		for rest := in; len(rest) > 0; {
 			n := min(len(rest), 1+int(step)*7)
 			_, _ = s.Write(rest[:n])
@@ -194,7 +194,7 @@ func FuzzSplitter(f *testing.F) {
 
 func BenchmarkSplitter(b *testing.B) {
 	in := []byte(strings.Repeat("checking whether the compiler supports this or that... yes\n", 1000))
-	s := New(new(discard))
+	s := NewSplitter(new(discard))
 	b.SetBytes(int64(len(in)))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -204,7 +204,7 @@ func BenchmarkSplitter(b *testing.B) {
 
 func BenchmarkSplitterProgress(b *testing.B) {
 	in := []byte(strings.Repeat("\r 50% [=========>          ]", 1000))
-	s := New(new(discard))
+	s := NewSplitter(new(discard))
 	b.SetBytes(int64(len(in)))
 	for b.Loop() {
 		_, _ = s.Write(in)
