@@ -3,7 +3,6 @@
 package digest
 
 import (
-	"bytes"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -186,7 +185,11 @@ func parseBody(a Algorithm, body string, sri bool) (Digest, error) {
 			return Digest{}, err
 		}
 		if len(sum) != size {
-			return Digest{}, fmt.Errorf("invalid SRI hash '%s'", body)
+			form := "base-64"
+			if sri {
+				form = "SRI"
+			}
+			return Digest{}, fmt.Errorf("invalid %s hash '%s'", form, body)
 		}
 		return New(a, sum), nil
 	case len(body) == 2*size:
@@ -210,7 +213,7 @@ func decodeBase64(s string) ([]byte, error) {
 		if s[i] == '\n' {
 			continue
 		}
-		v := bytes.IndexByte([]byte(base64Alphabet), s[i])
+		v := strings.IndexByte(base64Alphabet, s[i])
 		if v < 0 {
 			return nil, fmt.Errorf("invalid character in Base64 string: '%c'", s[i])
 		}

@@ -71,6 +71,7 @@ func ParseContentAddress(s string) (ContentAddress, error) {
 		for _, m := range []Method{NAR, Git} {
 			if r, ok := strings.CutPrefix(rest, m.Prefix()); ok {
 				ca.Method, rest = m, r
+				break
 			}
 		}
 	default:
