@@ -50,12 +50,17 @@ type connOptions struct {
 	busy        time.Duration
 }
 
+// cacheSize lets the indexes of a store of 50,000 paths stay in memory, KiB.
+// Only pages that are read take any.
+const cacheSize = "_cache_size=-16384"
+
 func openConn(path string, o connOptions) (*conn, error) {
 	params := []string{
 		"mode=" + string(o.access),
 		"_mutex=no",
 		"_foreign_keys=1",
 		fmt.Sprintf("_busy_timeout=%d", o.busy.Milliseconds()),
+		cacheSize,
 	}
 	if !o.sync {
 		params = append(params, "_synchronous=off")

@@ -24,7 +24,7 @@ type visitState uint8
 const (
 	unseen visitState = iota
 	entered
-	left
+	finished
 )
 
 type cycleCheck struct {
@@ -44,7 +44,7 @@ func (c *cycleCheck) walk(from int) error {
 		top := &c.stack[len(c.stack)-1]
 		self := &c.infos[top.info]
 		if top.next == len(self.References) {
-			c.state[top.info] = left
+			c.state[top.info] = finished
 			c.stack = c.stack[:len(c.stack)-1]
 			continue
 		}

@@ -23,12 +23,13 @@ type Config struct {
 	StateDir string
 	LogDir   string // "" makes LogPath useless, nothing else
 
-	ReadOnly       bool  // neither write nor create anything
-	FsyncMetadata  bool  // transactions survive a loss of power
-	WAL            bool  // write-ahead log; off for file systems without shared memory
-	ReservedSpace  int64 // bytes kept for a garbage collection on a full disk
-	AllowSymlinked bool  // the store directory may be reached by symlinks
-	BuildGroup     int   // when root: gid that may create paths in the store; 0 for none
+	ReadOnly       bool     // neither write nor create anything
+	FsyncMetadata  bool     // transactions survive a loss of power
+	WAL            bool     // write-ahead log; off for file systems without shared memory
+	ReservedSpace  int64    // bytes kept for a garbage collection on a full disk
+	AllowSymlinked bool     // the store directory may be reached by symlinks
+	KeepXattrs     []string // extended attributes that added files may keep
+	BuildGroup     int      // when root: gid that may create paths in the store; 0 for none
 
 	// Busy is how long SQLite itself waits for another process before the
 	// operation is started again; 0 means an hour.

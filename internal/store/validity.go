@@ -6,12 +6,11 @@ import (
 	"gobuild/internal/store/storepath"
 )
 
-// A point query costs about six times as much as a row of a scan, so after this
-// share of the table has been asked for one by one, reading all of it costs no
-// more than what was spent.
+// A question costs about six times as much as a row of a scan. After asking for
+// this share of the table one by one, a good part of what a scan costs is spent.
 const (
-	scanShare   = 8
-	neverScanAt = 256 // answers that come sooner are cheap anyway
+	scanShare   = 24
+	neverScanAt = 256
 )
 
 // A Validity answers many questions about validity in a short time, such as

@@ -1,0 +1,239 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"gobuild/internal/store/digest"
+	"gobuild/internal/store/drv"
+	"gobuild/internal/store/finalise"
+	"gobuild/internal/store/fstree"
+	"gobuild/internal/store/nar"
+	"gobuild/internal/store/pathlock"
+	"gobuild/internal/store/storepath"
+)
+
+// An Addition says how something gets its path from its contents.
+type Addition struct {
+	Name       string
+	Method     storepath.Method // Flat, NAR or Text
+	Algorithm  digest.Algorithm
+	References []storepath.Path // valid paths, in any order
+}
+
+// AddText adds a file of its own contents.
+func (s *Store) AddText(name string, contents []byte, refs []storepath.Path) (storepath.Path, error) {
+	a := Addition{Name: name, Method: storepath.Text, Algorithm: digest.SHA256, References: refs}
+	return s.AddStream(a, bytes.NewReader(contents))
+}
+
+// AddDerivation adds a derivation's own file.
+func (s *Store) AddDerivation(d *drv.Derivation) (storepath.Path, error) {
+	return s.AddText(d.Name+storepath.DrvSuffix, d.Unparse(), d.References())
+}
+
+// AddTree adds the file or tree at source. It is read once, so it may change
+// meanwhile; what was read is what gets added.
+func (s *Store) AddTree(a Addition, source string) (storepath.Path, error) {
+	in, err := openSource(a.Method, source)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	return s.AddStream(a, in)
+}
+
+// ComputePath tells the path that AddTree would add source at.
+func (s *Store) ComputePath(a Addition, source string) (storepath.Path, error) {
+	in, err := openSource(a.Method, source)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	sum := a.Algorithm.New()
+	if _, err := io.Copy(sum, in); err != nil {
+		return "", fmt.Errorf("reading '%s': %w", source, err)
+	}
+	return s.dir.Content(a.address(sum), a.Name, storepath.References{Others: a.References})
+}
+
+func (a *Addition) address(sum hash.Hash) storepath.ContentAddress {
+	return storepath.ContentAddress{Method: a.Method, Digest: digest.FromHash(a.Algorithm, sum)}
+}
+
+// inMemory is how much of a stream is read before anything is written: for
+// most, that is all of it, and one that is valid already costs no writing.
+const inMemory = 8 << 20
+
+// AddStream adds what r delivers up to its end: an archive if the method is
+// NAR, else the contents of one file that is not executable.
+func (s *Store) AddStream(a Addition, r io.Reader) (storepath.Path, error) {
+	if s.cfg.ReadOnly {
+		return "", ErrReadOnly
+	}
+	if err := storepath.CheckName(a.Name); err != nil {
+		return "", err
+	}
+	sum := a.Algorithm.New()
+	in := io.TeeReader(r, sum)
+	head, err := io.ReadAll(io.LimitReader(in, inMemory))
+	if err != nil {
+		return "", fmt.Errorf("reading '%s': %w", a.Name, err)
+	}
+	if len(head) < inMemory {
+		p, err := s.dir.Content(a.address(sum), a.Name, storepath.References{Others: a.References})
+		if err != nil {
+			return "", err
+		}
+		if valid, err := s.rootedAndValid(p); valid || err != nil {
+			return p, err
+		}
+	}
+	return s.unpack(&a, io.MultiReader(bytes.NewReader(head), in), sum)
+}
+
+// rootedAndValid keeps p from the garbage collector before it asks, or the
+// answer would be worth nothing.
+func (s *Store) rootedAndValid(p storepath.Path) (bool, error) {
+	if err := s.AddTempRoots(p); err != nil {
+		return false, err
+	}
+	return s.IsValid(p)
+}
+
+// unpack writes what in delivers to a place of its own in the store, then
+// registers it. sum has the hash when in is at its end.
+func (s *Store) unpack(a *Addition, in io.Reader, sum hash.Hash) (storepath.Path, error) {
+	tmp, err := s.NewTempDir()
+	if err != nil {
+		return "", err
+	}
+	defer tmp.Remove()
+	tree := tmp.Path + "/x"
+	if err := materialise(a.Method, in, tree); err != nil {
+		return "", fmt.Errorf("adding '%s': %w", a.Name, err)
+	}
+	if err := finalise.Canonicalise(tree, finalise.Options{Name: a.Name, KeepXattrs: s.cfg.KeepXattrs}); err != nil {
+		return "", err
+	}
+	info := Info{CA: a.address(sum), References: slices.Compact(slices.Sorted(slices.Values(a.References)))}
+	if info.Path, err = s.dir.Content(info.CA, a.Name, storepath.References{Others: info.References}); err != nil {
+		return "", err
+	}
+	if info.NarHash, info.NarSize, err = hashTree(tree, digest.SHA256); err != nil {
+		return "", err
+	}
+	return info.Path, s.Adopt(info, tree)
+}
+
+// materialise makes the file or tree that in describes at dest, and insists
+// that in ends there.
+func materialise(m storepath.Method, in io.Reader, dest string) error {
+	if m != storepath.NAR {
+		f, err := os.OpenFile(dest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, in)
+		return errors.Join(err, f.Close())
+	}
+	if err := nar.Restore(in, dest); err != nil {
+		return err
+	}
+	var extra [1]byte
+	switch _, err := io.ReadFull(in, extra[:]); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return errors.New("data after the end of the archive")
+	default:
+		return err
+	}
+}
+
+// Adopt moves a complete, canonical tree from elsewhere on the store's file
+// system to info.Path and registers it. If that is valid by then, the tree
+// stays where it is: it is the caller's to remove.
+func (s *Store) Adopt(info Info, tree string) error {
+	if valid, err := s.rootedAndValid(info.Path); valid || err != nil {
+		return err
+	}
+	dest := s.RealPath(info.Path)
+	lock, _, err := pathlock.Acquire([]string{dest}, pathlock.Block)
+	if err != nil {
+		return err
+	}
+	fate := pathlock.Keep
+	defer func() { lock.Release(fate) }()
+	valid, err := s.IsValid(info.Path) // somebody may have been faster
+	if err == nil && !valid {
+		err = s.replace(dest, tree)
+		if err == nil {
+			err = s.Register([]Info{info})
+		}
+	}
+	if err == nil {
+		fate = pathlock.Delete
+	}
+	return err
+}
+
+// replace puts tree at dest, where garbage may lie.
+func (s *Store) replace(dest, tree string) error {
+	if _, err := fstree.RemoveAll(dest); err != nil {
+		return fmt.Errorf("deleting invalid path '%s': %w", dest, err)
+	}
+	return fstree.Move(tree, dest)
+}
+
+// A TempDir is a directory in the store for things that have no path yet.
+// Garbage collectors leave it alone for as long as it is locked.
+type TempDir struct {
+	Path string
+	fd   int
+}
+
+// NewTempDir makes a directory that only we may enter.
+func (s *Store) NewTempDir() (*TempDir, error) {
+	if s.cfg.ReadOnly {
+		return nil, ErrReadOnly
+	}
+	for {
+		path, err := os.MkdirTemp(s.realDir, fmt.Sprintf("tmp-%d-", os.Getpid()))
+		if err != nil {
+			return nil, fmt.Errorf("creating temporary directory: %w", err)
+		}
+		fd, err := openFile(path, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err == nil {
+			t := &TempDir{Path: path, fd: fd}
+			if t.lock() {
+				return t, nil
+			}
+			t.Remove()
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("opening temporary directory '%s': %w", path, err)
+		}
+	}
+}
+
+// lock fails if a collector came first.
+func (t *TempDir) lock() bool {
+	ok, err := pathlock.LockFD(t.fd, pathlock.Exclusive, pathlock.Try)
+	var st unix.Stat_t
+	return ok && err == nil && unix.Fstat(t.fd, &st) == nil && st.Nlink > 0
+}
+
+// Remove deletes the directory and what is in it, as far as it can: the rest
+// is garbage like any other.
+func (t *TempDir) Remove() {
+	_, _ = fstree.RemoveAll(t.Path)
+	unix.Close(t.fd)
+}
