@@ -19,39 +19,36 @@ const (
 	nixStore = storepath.Dir("/nix/store")
 )
 
-// goldenFiles maps every golden derivation to its file.
-func goldenFiles(t testing.TB) map[storepath.Path]string {
+// goldenPaths lists every golden derivation.
+func goldenPaths(t testing.TB) (paths []storepath.Path) {
 	t.Helper()
 	names, err := filepath.Glob(golden + "/drv/*.drv")
 	if err != nil || len(names) < 240 {
 		t.Fatalf("%d golden derivations, %v", len(names), err)
 	}
-	files := map[storepath.Path]string{}
 	for _, n := range names {
 		p, err := nixStore.FromBase(filepath.Base(n))
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[p] = n
+		paths = append(paths, p)
 	}
-	return files
+	return paths
 }
 
-func reader(t testing.TB) func(storepath.Path) (*drv.Derivation, error) {
-	files := goldenFiles(t)
-	return func(p storepath.Path) (*drv.Derivation, error) {
-		text, err := os.ReadFile(files[p])
-		if err != nil {
-			return nil, fmt.Errorf("opening file '%s': No such file or directory", p)
-		}
-		return drv.Parse(nixStore, strings.TrimSuffix(p.Name(), storepath.DrvSuffix), text)
+// readGolden reads a derivation as from a store.
+func readGolden(p storepath.Path) (*drv.Derivation, error) {
+	text, err := os.ReadFile(filepath.Join(golden, "drv", p.Base()))
+	if err != nil {
+		return nil, fmt.Errorf("opening file '%s': No such file or directory", p)
 	}
+	return drv.Parse(nixStore, strings.TrimSuffix(p.Name(), storepath.DrvSuffix), text)
 }
 
 // entry reads a golden derivation; those in the versioned form are skipped.
 func entry(t testing.TB, p storepath.Path) (e Entry, ok bool) {
 	t.Helper()
-	d, err := reader(t)(p)
+	d, err := readGolden(p)
 	if errors.Is(err, drv.ErrDynamic) {
 		return e, false
 	}
@@ -101,10 +98,9 @@ func TestShowGolden(t *testing.T) {
 // TestRoundTrip shows every golden derivation and reads it back, with the
 // outputs' variables left in and taken out.
 func TestRoundTrip(t *testing.T) {
-	read := reader(t)
-	for p := range goldenFiles(t) {
+	for _, p := range goldenPaths(t) {
 		e, ok := entry(t, p)
-		if !ok {
+		if !ok || strings.HasPrefix(p.Name(), "deep-1") { // half of a long chain is enough
 			continue
 		}
 		for v := V2; v <= V4; v++ {
@@ -118,7 +114,7 @@ func TestRoundTrip(t *testing.T) {
 			if v >= V3 && strings.HasPrefix(p.Name(), "structured.") {
 				continue
 			}
-			got, err := Parse(nixStore, shown, read)
+			got, err := Parse(nixStore, shown, readGolden)
 			if err != nil || len(got) != 1 {
 				t.Errorf("%s, version %d: %v", p, v, err)
 				continue
@@ -244,7 +240,7 @@ func TestParseErrors(t *testing.T) {
 		{`{"x.drv":{}}`, "too short"},
 		{`{"` + string(simple) + `":1}`, "expected a JSON object"},
 	} {
-		_, err := Parse(nixStore, []byte(c.text), reader(t))
+		_, err := Parse(nixStore, []byte(c.text), readGolden)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.200s: error %v, want '%s'", c.text, err, c.want)
 		}
@@ -255,7 +251,7 @@ func TestParseLoop(t *testing.T) {
 	const key = "/nix/store/00000000000000000000000000000000-a.drv"
 	text := `{"` + key + `":{"name":"a","system":"s","builder":"b","args":[],"env":{},"outputs":{"out":{}},"inputSrcs":[],
 		"inputDrvs":{"` + key + `":{"outputs":["out"],"dynamicOutputs":{}}}}}`
-	if _, err := Parse(nixStore, []byte(text), reader(t)); err == nil || !strings.Contains(err.Error(), "No such file") {
+	if _, err := Parse(nixStore, []byte(text), readGolden); err == nil || !strings.Contains(err.Error(), "No such file") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -281,9 +277,8 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	}
-	read := reader(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		entries, err := Parse(nixStore, text, read)
+		entries, err := Parse(nixStore, text, readGolden)
 		if err != nil {
 			return
 		}
@@ -301,7 +296,7 @@ func FuzzParse(f *testing.F) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				back, err := Parse(nixStore, shown, read)
+				back, err := Parse(nixStore, shown, readGolden)
 				if err != nil || back[0].Path != e.Path {
 					t.Fatalf("version %d: %v\n%s", v, err, shown)
 				}
