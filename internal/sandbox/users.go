@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"gobuild/internal/store/pathlock"
 )
@@ -105,4 +106,10 @@ func (us *Users) acquire(pool string, n int, candidate func(int) (User, string))
 		}
 	}
 	return nil, false, nil
+}
+
+// GroupExists tells whether the machine has a group of that name.
+func GroupExists(name string) bool {
+	groups, err := os.ReadFile("/etc/group")
+	return err == nil && strings.Contains("\n"+string(groups), "\n"+name+":")
 }

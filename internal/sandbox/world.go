@@ -107,3 +107,16 @@ func (w *World) giveToBuilder(fd int, mode uint32) error {
 func (w *World) Start(c Command, logW int) (*proc.Process, *Report, error) {
 	return w.start(c, logW)
 }
+
+// Leftovers are the directories that RemoveSome has not finished with, for a
+// caller that has them deleted elsewhere; nothing else is done with them.
+func (w *World) Leftovers() []string {
+	var dirs []string
+	for _, dir := range []string{w.wrapper, w.chroot} {
+		if dir != "" {
+			dirs = append(dirs, dir)
+		}
+	}
+	w.wrapper, w.chroot = "", ""
+	return dirs
+}

@@ -8,8 +8,8 @@ import (
 
 // A Process is a child as the worker sees it; proc.Process is one.
 type Process interface {
-	// PidFD is readable when the process has ended; it may change when Reap
-	// says that the process has not.
+	// PidFD is readable when the process has ended. It may change while output
+	// is delivered and in Kill, when the process turns out to have a successor.
 	PidFD() int
 	Kill()
 	// Reap collects the status without blocking and tells whether there was one.
@@ -102,7 +102,7 @@ func (w *Worker) Bury(h *Handle, after func(proc.Status)) {
 		}
 		return
 	}
-	h.child.Proc.Kill()
+	w.Kill(h)
 }
 
 // deliver reads what there is on one descriptor, within a bound that keeps one
@@ -120,14 +120,45 @@ func (w *Worker) deliver(h *Handle, fd int) error {
 			return nil
 		}
 		h.last = w.opt.Now()
-		if h.listener != nil {
-			h.listener.Output(h, fd, w.buf[:n])
-		}
-		if n < len(w.buf) {
-			return nil
+		if err := w.hand(h, fd, n); err != nil || n < len(w.buf) {
+			return err
 		}
 	}
 	return nil
+}
+
+// hand gives n bytes of output to the listener, which may make the process
+// another one: its pidfd is exchanged before the old number can be used anew.
+func (w *Worker) hand(h *Handle, fd, n int) error {
+	if h.listener == nil {
+		return nil
+	}
+	h.listener.Output(h, fd, w.buf[:n])
+	return w.follow(h)
+}
+
+// follow goes on to a process's successor.
+func (w *Worker) follow(h *Handle) error {
+	now := h.child.Proc.PidFD()
+	if now == h.pidfd || h.pidfd < 0 {
+		return nil
+	}
+	w.sys.Remove(h.pidfd)
+	delete(w.byFD, h.pidfd)
+	h.pidfd = now
+	w.byFD[now] = h
+	return w.sys.Add(now)
+}
+
+// Kill kills a watched child, whose end is then reported as any other.
+func (w *Worker) Kill(h *Handle) {
+	if h.exited {
+		return
+	}
+	h.child.Proc.Kill()
+	if err := w.follow(h); err != nil && w.lost == nil {
+		w.lost = err
+	}
 }
 
 func (w *Worker) closeFD(h *Handle, fd int) {
@@ -146,22 +177,23 @@ func (w *Worker) closeFD(h *Handle, fd int) {
 // then the status. Whoever still holds the other end of a pipe is not waited
 // for: the child is what was started, and its group is killed with it.
 func (w *Worker) ended(h *Handle) error {
+	was := h.pidfd
 	for _, fd := range append([]int(nil), h.fds...) {
 		if err := w.drainFD(h, fd); err != nil {
 			return err
 		}
 	}
-	if h.pidfd == h.child.Proc.PidFD() {
-		h.child.Proc.Kill() // the rest of its group, while the number is still ours
+	if h.pidfd != was {
+		return nil // what ended has told us of its successor
 	}
+	h.child.Proc.Kill() // the rest of its group, while the number is still ours
+	w.sys.Remove(h.pidfd)
+	delete(w.byFD, h.pidfd)
 	st, done, err := h.child.Proc.Reap()
 	if err != nil {
 		return err
 	}
-	w.sys.Remove(h.pidfd)
-	delete(w.byFD, h.pidfd)
 	if !done {
-		h.pidfd = h.child.Proc.PidFD()
 		w.byFD[h.pidfd] = h
 		return w.sys.Add(h.pidfd)
 	}
@@ -193,8 +225,8 @@ func (w *Worker) drainFD(h *Handle, fd int) error {
 		case n < 0:
 			return nil
 		}
-		if h.listener != nil {
-			h.listener.Output(h, fd, w.buf[:n])
+		if err := w.hand(h, fd, n); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -46,7 +46,8 @@ type Worker struct {
 	ready    []int
 	buf      []byte
 	requests []*Request
-	busy     int // goals that have not ended, for reports
+	busy     int   // goals that have not ended, for reports
+	lost     error // a child can no longer be followed
 }
 
 // A Request is a set of top goals with its own policy on failure.
@@ -174,6 +175,9 @@ func (w *Worker) loop() error {
 		}
 		if err := w.poll(); err != nil {
 			return err
+		}
+		if w.lost != nil {
+			return w.lost
 		}
 	}
 	return nil

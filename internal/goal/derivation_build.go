@@ -1,0 +1,348 @@
+package goal
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"gobuild/internal/activity"
+	"gobuild/internal/logline"
+	"gobuild/internal/sandbox"
+	"gobuild/internal/store/drv"
+	"gobuild/internal/store/pathlock"
+	"gobuild/internal/store/storepath"
+	"gobuild/internal/worker"
+	"gobuild/internal/worker/proc"
+)
+
+// tryToBuild runs when the inputs are valid and perhaps a slot is free. Locks
+// are taken only with a slot in hand, so that waiting goals cost nothing.
+func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
+	if !d.eng.w.SlotFree(worker.BuildSlot) {
+		return nil, worker.Slot, nil
+	}
+	if d.attempt == nil {
+		if wait, err := d.lockOutputs(); wait != worker.Now || err != nil {
+			return nil, wait, err
+		}
+	}
+	a := d.attempt
+	valid, err := d.validNow()
+	if err != nil {
+		return nil, worker.Done, err
+	}
+	a.valid = valid
+	if len(valid) == len(d.outline.Outputs) {
+		d.eng.message(activity.Debug, "skipping build of derivation '%s', someone beat us to it", d.path)
+		a.doneWell = true
+		d.release()
+		return d.succeed(AlreadyValid)
+	}
+	if err := d.eng.deleteStale(d.missingOutputs(valid)); err != nil {
+		return nil, worker.Done, err
+	}
+	return d.startBuilder()
+}
+
+// lockOutputs takes the locks on all outputs, or says what to wait for.
+func (d *Derivation) lockOutputs() (worker.Wait, error) {
+	paths := d.missingOutputs(nil)
+	for _, p := range paths {
+		if d.eng.held[p] {
+			d.eng.message(activity.Debug, "putting derivation '%s' to sleep because '%s' is locked by another goal", d.path, p)
+			return worker.AnyGoal, nil
+		}
+	}
+	real := make([]string, len(paths))
+	for i, p := range paths {
+		real[i] = d.eng.store.RealPath(p)
+	}
+	lock, ok, err := pathlock.Acquire(real, pathlock.Try)
+	if err != nil {
+		return worker.Done, fmt.Errorf("locking the outputs of '%s': %w", d.path, err)
+	}
+	if !ok {
+		if d.lockWait == 0 {
+			d.lockWait = d.eng.start(activity.Warn, activity.BuildWaiting, "waiting for lock on "+quoteAll(paths))
+		}
+		return worker.AWhile, nil
+	}
+	d.eng.stop(&d.lockWait)
+	for _, p := range paths {
+		d.eng.held[p] = true
+	}
+	d.attempt = &attempt{eng: d.eng, lock: lock, held: paths}
+	return worker.Now, nil
+}
+
+// validNow asks the database, not the run's memory, which outputs are valid:
+// somebody else may have built them before we had the locks.
+func (d *Derivation) validNow() ([]storepath.Path, error) {
+	var valid []storepath.Path
+	for _, o := range d.outline.Outputs {
+		ok, err := d.eng.store.IsValid(o.Path)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			valid = append(valid, o.Path)
+		}
+	}
+	return valid, nil
+}
+
+// deleteStale removes what is in the way of outputs and belongs to nobody.
+func (e *Engine) deleteStale(paths []storepath.Path) error {
+	for _, p := range paths {
+		real := e.store.RealPath(p)
+		if _, err := os.Lstat(real); err != nil {
+			if os.IsNotExist(err) {
+				continue
+			}
+			return fmt.Errorf("removing the unregistered path '%s': %w", p, err)
+		}
+		e.message(activity.Debug, "removing unregistered path '%s'", p)
+		if err := e.discard(real); err != nil {
+			return fmt.Errorf("removing the unregistered path '%s': %w", p, err)
+		}
+	}
+	return nil
+}
+
+// startBuilder is entered with the outputs' locks and a free slot.
+func (d *Derivation) startBuilder() (step, worker.Wait, error) {
+	if !d.eng.canBuildHere(d.outline) {
+		return nil, worker.Done, d.eng.wrongMachine(d.path, d.outline)
+	}
+	if err := d.readRecipe(); err != nil {
+		return nil, worker.Done, err
+	}
+	a := d.attempt
+	if ok, err := a.acquireUser(); err != nil {
+		return nil, worker.Done, err
+	} else if !ok {
+		if a.waiting == 0 {
+			a.waiting = d.eng.start(activity.Warn, activity.BuildWaiting, fmt.Sprintf("waiting for a free build user ID for '%s'", d.path))
+		}
+		return nil, worker.AWhile, nil
+	}
+	d.eng.stop(&a.waiting)
+	if err := d.collectInputs(); err != nil {
+		return nil, worker.Done, err
+	}
+	if err := d.launch(); err != nil {
+		return nil, worker.Done, err
+	}
+	return (*Derivation).builderExited, worker.Exit, nil
+}
+
+// readRecipe reads the whole derivation, which planning had dropped, and
+// decides on isolation.
+func (d *Derivation) readRecipe() error {
+	a := d.attempt
+	if a.drv != nil {
+		return nil
+	}
+	recipe, err := d.eng.store.Derivation(d.path)
+	if err != nil {
+		return err
+	}
+	options, err := drv.ParseOptions(d.eng.store.Dir(), recipe)
+	if err != nil {
+		return &BuildError{Drv: d.path, Status: InputRejected, Err: err}
+	}
+	a.drv, a.options = recipe, options
+	a.sandboxed, err = d.eng.isolate(d.path, options, recipe.IsFixed())
+	return err
+}
+
+// isolate tells whether a build is to be sandboxed (sandbox spec, 2.1).
+func (e *Engine) isolate(p storepath.Path, o *drv.Options, fixed bool) (bool, error) {
+	moved := e.store.RealDir() != string(e.store.Dir())
+	switch {
+	case e.opt.Mode == SandboxOff && moved:
+		return false, fmt.Errorf("cannot build '%s' without a sandbox: the store is at '%s' and the builder expects it at '%s'", p, e.store.RealDir(), e.store.Dir())
+	case e.opt.Mode == SandboxOff:
+		return false, nil
+	case e.opt.Mode == SandboxOn && o.NoChroot:
+		return false, fmt.Errorf("derivation '%s' has '__noChroot' set, but that's not allowed when 'sandbox' is 'true'", p)
+	case e.opt.Mode == SandboxRelaxed && (o.NoChroot || fixed):
+		return moved, nil
+	}
+	return true, nil
+}
+
+func (a *attempt) acquireUser() (bool, error) {
+	if a.eng.opt.Users == nil || a.user != nil {
+		return true, nil
+	}
+	user, ok, err := a.eng.opt.Users.Acquire()
+	if ok {
+		a.user = user
+	}
+	return ok, err
+}
+
+// launch makes the builder's world and starts the builder in it.
+func (d *Derivation) launch() error {
+	a, e := d.attempt, d.eng
+	if err := d.redirectValid(); err != nil {
+		return err
+	}
+	world, err := sandbox.NewWorld(e.opt.Sandbox, d.build())
+	if err != nil {
+		return err
+	}
+	a.world = world
+	command, err := d.command()
+	if err != nil {
+		return err
+	}
+	if a.log, err = e.openLog(d.path); err != nil {
+		return err
+	}
+	d.announce()
+	return d.execute(command)
+}
+
+// execute starts the builder and watches it.
+func (d *Derivation) execute(command sandbox.Command) error {
+	a, e := d.attempt, d.eng
+	e.message(activity.Chatty, "executing builder '%s'", a.drv.Builder)
+	logs, err := proc.NewPipe()
+	if err != nil {
+		return err
+	}
+	_, _ = unix.FcntlInt(uintptr(logs.R), unix.F_SETPIPE_SZ, logPipeSize)
+	a.process, a.report, err = a.world.Start(command, logs.W)
+	proc.Close(logs.W)
+	if err != nil {
+		proc.Close(logs.R)
+		return err
+	}
+	a.handle, err = e.w.Watch(d, worker.Child{
+		Proc: &builder{a.process, a.report}, FDs: []int{logs.R, a.report.FD()}, Slot: worker.BuildSlot,
+		Limits: worker.Limits{Silence: e.opt.Silence, Total: e.opt.Timeout},
+	})
+	if err != nil {
+		return fmt.Errorf("watching the builder of '%s': %w", d.path, err)
+	}
+	e.builds.running++
+	e.report()
+	return nil
+}
+
+// logPipeSize lets a loud builder go on while the loop does something else.
+const logPipeSize = 1 << 20
+
+// announce reports that the builder runs.
+func (d *Derivation) announce() {
+	a, e := d.attempt, d.eng
+	d.started = e.opt.Now()
+	a.activity = e.start(activity.Info, activity.Build, fmt.Sprintf("building '%s'", d.path), string(d.path), "", 1, 1)
+	e.report()
+	a.tail = logline.NewTail(e.opt.LogLines)
+	a.relay = logline.NewRelay(e.sink, a.activity, e.nextID, a.tail)
+	a.lines = logline.NewSplitter(a.relay)
+	e.trace("build-started %s %s %s %s", d.path, d.traceOutput(), a.drv.Platform, a.log.path)
+}
+
+// build is what the sandbox must know to lay out the builder's world.
+func (d *Derivation) build() *sandbox.Build {
+	a, e := d.attempt, d.eng
+	inputs := make([]sandbox.Input, len(d.inputs))
+	for i, p := range d.inputs {
+		inputs[i] = sandbox.Input{Logical: string(p), Real: e.store.RealPath(p)}
+	}
+	return &sandbox.Build{
+		DrvBase: d.path.Base(), Sandboxed: a.sandboxed, Network: a.drv.IsFixed(),
+		Inputs: inputs, User: a.user, System: a.drv.Platform,
+	}
+}
+
+// command is the builder with its arguments, environment and files.
+func (d *Derivation) command() (sandbox.Command, error) {
+	a, e := d.attempt, d.eng
+	env, files := environ(environInput{
+		Drv: a.drv, Options: a.options, StoreDir: string(e.store.Dir()),
+		BuildDir: a.world.BuildDirInside(), Cores: e.opt.Cores, Fixed: a.drv.IsFixed(), Impure: e.opt.Getenv,
+	})
+	more, err := d.exportedFiles()
+	if err != nil {
+		return sandbox.Command{}, err
+	}
+	c := sandbox.Command{
+		Path: a.drv.Builder,
+		Argv: a.scratch.to.applyAll(append([]string{path.Base(a.drv.Builder)}, a.drv.Args...)),
+		Env:  a.scratch.to.applyAll(env),
+	}
+	for _, f := range append(files, more...) {
+		if err := a.world.AddFile(f.Name, f.Contents); err != nil {
+			return sandbox.Command{}, err
+		}
+	}
+	return c, nil
+}
+
+// A builder is a process that may still have to name its successor.
+type builder struct {
+	*proc.Process
+	report *sandbox.Report
+}
+
+// Kill finds the successor first, which would otherwise live on unknown.
+func (b *builder) Kill() {
+	// Without an answer there is no successor, and the process itself remains.
+	_ = b.report.Settle(b.Process)
+	b.Process.Kill()
+}
+
+// Output hears from the builder and from the set-up of its sandbox.
+func (d *Derivation) Output(h *worker.Handle, fd int, data []byte) {
+	a := d.attempt
+	switch {
+	case a == nil:
+	case a.finaliser != nil && h == a.finaliser.handle:
+		a.finaliser.output(data)
+	case h != a.handle:
+	case fd == a.report.FD():
+		if pid := a.report.Feed(data); pid > 0 {
+			if err := a.process.Adopt(pid); err != nil {
+				a.setup = err
+			}
+		}
+	default:
+		d.logged(data)
+	}
+}
+
+// logged takes output of the builder.
+func (d *Derivation) logged(data []byte) {
+	a, e := d.attempt, d.eng
+	a.log.write(data)
+	_, _ = a.lines.Write(data)
+	a.size += int64(len(data))
+	if limit := e.opt.MaxLogSize; limit > 0 && a.size > limit && a.killed == nil {
+		d.kill(LogLimitExceeded, fmt.Errorf("%s killed after writing more than %d bytes of log output", d.Name(), limit))
+	}
+}
+
+// TimedOut kills a builder that broke a time limit.
+func (d *Derivation) TimedOut(_ *worker.Handle, l worker.Limit) {
+	what := ""
+	if l.Silent {
+		what = " of silence"
+	}
+	d.kill(TimedOut, fmt.Errorf("%s timed out after %d seconds%s", d.Name(), int(l.After.Seconds()), what))
+}
+
+func (d *Derivation) kill(s Status, err error) {
+	a := d.attempt
+	if a == nil || a.killed != nil {
+		return
+	}
+	a.killed = &BuildError{Drv: d.path, Status: s, Err: err}
+	d.eng.w.Kill(a.handle)
+}

@@ -1,0 +1,130 @@
+package goal
+
+import (
+	"fmt"
+	"slices"
+
+	"gobuild/internal/store/drv"
+	"gobuild/internal/store/storepath"
+	"gobuild/internal/worker"
+)
+
+// outputsTried runs when some wanted output is not valid and nobody can
+// substitute it: the inputs are needed.
+func (d *Derivation) outputsTried() (step, worker.Wait, error) {
+	d.ResetCounts()
+	d.wanted = nil // from here on all outputs matter
+	for _, in := range d.outline.InputDrvs {
+		d.eng.w.Await(d, d.eng.derivation(in.Path, in.Outputs))
+	}
+	for _, src := range d.outline.InputSrcs {
+		valid, err := d.eng.valid.IsValid(src)
+		if err != nil {
+			return nil, worker.Done, err
+		}
+		if !valid {
+			if !d.eng.opt.Substitute {
+				return d.failWith(MiscFailure, fmt.Errorf("dependency '%s' of '%s' does not exist, and substitution is disabled", src, d.path))
+			}
+			d.eng.w.Await(d, d.eng.substitution(src))
+		}
+	}
+	return (*Derivation).inputsRealised, worker.Goals, nil
+}
+
+// inputsRealised runs when every input has been tried.
+func (d *Derivation) inputsRealised() (step, worker.Wait, error) {
+	if n := d.Failed(); n > 0 {
+		return d.failWith(DependencyFailed, fmt.Errorf("%d dependencies of derivation '%s' failed to build", n, d.path))
+	}
+	return (*Derivation).tryToBuild, worker.Slot, nil
+}
+
+// collectInputs finds the closure of all inputs, sorted.
+func (d *Derivation) collectInputs() error {
+	roots := slices.Clone(d.outline.InputSrcs)
+	for _, in := range d.outline.InputDrvs {
+		outputs, err := d.eng.outputsOf(in.Path)
+		if err != nil {
+			return err
+		}
+		for _, id := range in.Outputs {
+			i := slices.IndexFunc(outputs, func(o drv.Output) bool { return o.ID == id })
+			if i < 0 {
+				return fmt.Errorf("derivation '%s' requires non-existent output '%s' from input derivation '%s'", d.path, id, in.Path)
+			}
+			roots = append(roots, outputs[i].Path)
+		}
+	}
+	// A failure here is an input that has gone since its goal ended.
+	closure, err := d.eng.closures.Of(roots...)
+	if err != nil {
+		return fmt.Errorf("finding the inputs of '%s': %w", d.path, err)
+	}
+	d.inputs = closure
+	return nil
+}
+
+// outputsOf are the outputs of a derivation that is valid.
+func (e *Engine) outputsOf(p storepath.Path) ([]drv.Output, error) {
+	if outputs, ok := e.outputs[p]; ok {
+		return outputs, nil
+	}
+	o, err := e.store.Outline(p, e.intern)
+	if err != nil {
+		return nil, err
+	}
+	e.outputs[p] = o.Outputs
+	return o.Outputs, nil
+}
+
+// takeOutline hands out what planning has read, or reads it now.
+func (e *Engine) takeOutline(p storepath.Path) (*drv.Outline, error) {
+	if o, ok := e.outlines[p]; ok {
+		delete(e.outlines, p)
+		return o, nil
+	}
+	return e.store.Outline(p, e.intern)
+}
+
+// canBuildHere tells whether platform and features are this machine's.
+func (e *Engine) canBuildHere(o *drv.Outline) bool {
+	if o.Platform != e.opt.System && !slices.Contains(e.opt.Platforms, o.Platform) && !o.Builtin {
+		return false
+	}
+	for _, f := range o.RequiredSystemFeatures {
+		if !slices.Contains(e.opt.Features, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// wrongMachine is the error of a derivation that must be built elsewhere.
+func (e *Engine) wrongMachine(p storepath.Path, o *drv.Outline) error {
+	return fmt.Errorf("a '%s' with features {%s} is required to build '%s', but I am a '%s' with features {%s}",
+		o.Platform, sortedList(o.RequiredSystemFeatures), p, e.opt.System, sortedList(e.opt.Features))
+}
+
+func sortedList(words []string) string {
+	s := slices.Compact(slices.Sorted(slices.Values(words)))
+	text := ""
+	for i, w := range s {
+		if i > 0 {
+			text += ", "
+		}
+		text += w
+	}
+	return text
+}
+
+// missingOutputs are the outputs that a build must make.
+func (d *Derivation) missingOutputs(valid []storepath.Path) []storepath.Path {
+	var missing []storepath.Path
+	for _, o := range d.outline.Outputs {
+		if !slices.Contains(valid, o.Path) {
+			missing = append(missing, o.Path)
+		}
+	}
+	return missing
+}

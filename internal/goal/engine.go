@@ -1,0 +1,311 @@
+package goal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dsnet/compress/bzip2"
+
+	"gobuild/internal/activity"
+	"gobuild/internal/sandbox"
+	"gobuild/internal/store"
+	"gobuild/internal/store/drv"
+	"gobuild/internal/store/storepath"
+	"gobuild/internal/worker"
+)
+
+// SandboxMode says when builders are isolated.
+type SandboxMode uint8
+
+// The modes.
+const (
+	SandboxOn      SandboxMode = iota // always
+	SandboxRelaxed                    // except fixed outputs and derivations that ask to be left out
+	SandboxOff                        // never
+)
+
+// Options are the settings of a run.
+type Options struct {
+	KeepGoing    bool
+	KeepFailed   bool
+	Fallback     bool
+	Substitute   bool
+	ReadOnly     bool
+	MaxJobs      int
+	MaxSubst     int
+	Cores        int
+	Silence      time.Duration // builders that say nothing for so long are killed; 0: never
+	Timeout      time.Duration // builders that run for so long are killed; 0: never
+	PollInterval time.Duration
+	MaxLogSize   int64 // bytes of output after which a builder is killed; 0: never
+	LogLines     int   // lines shown of the log of a failed build
+	LogDir       string
+	KeepLog      bool
+	CompressLog  bool
+	BuildTrace   bool // the "@ build-started" lines
+	System       string
+	Platforms    []string // others that can be built here
+	Features     []string
+	Mode         SandboxMode
+	FsyncOutputs bool
+	IgnoredACLs  []string
+	Sandbox      *sandbox.Policy
+	Users        *sandbox.Users // nil: builders run as the engine's own user
+	StrictFixed  bool           // refuse references in fixed outputs
+	Getenv       func(string) string
+	Now          func() time.Time
+	Interrupted  func() error
+}
+
+// An Engine realises store paths. It owns the worker and all goals; the store
+// and the sink are the caller's. One run at a time.
+type Engine struct {
+	store *store.Store
+	opt   Options
+	sink  activity.Sink
+	w     *worker.Worker
+
+	drvs     map[storepath.Path]*Derivation
+	substs   map[storepath.Path]*Substitution
+	outputs  map[storepath.Path][]drv.Output // of every derivation loaded in this run
+	outlines map[storepath.Path]*drv.Outline // read while planning, for goals to take
+	intern   *drv.Intern
+	valid    *store.Validity
+	closures *store.Closures
+	held     map[storepath.Path]bool // outputs that goals of this engine have locked
+	trust    map[string]bool         // results of content checks
+
+	lastID    activity.ID
+	lastAside int // counts trees renamed aside
+	realise   activity.ID
+	builds    counter
+	copies    counter
+	progress  [2]counter // as last reported
+	outcome   outcome
+	bzip      *bzip2.Writer
+}
+
+// A counter is what a progress report says about one kind of goal.
+type counter struct {
+	id                              activity.ID
+	outstanding, done, running, bad int
+}
+
+// New makes an engine on an open store.
+func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
+	e := &Engine{
+		store: s, opt: opt, sink: sink,
+		drvs:     map[storepath.Path]*Derivation{},
+		substs:   map[storepath.Path]*Substitution{},
+		outputs:  map[storepath.Path][]drv.Output{},
+		outlines: map[storepath.Path]*drv.Outline{},
+		held:     map[storepath.Path]bool{},
+		intern:   drv.NewIntern(),
+		valid:    s.NewValidity(),
+		closures: s.NewClosures(),
+		lastID:   activity.ID(os.Getpid()) << 32,
+	}
+	if e.opt.Now == nil {
+		e.opt.Now = time.Now
+	}
+	var err error
+	e.w, err = worker.New(worker.Options{
+		MaxJobs: opt.MaxJobs, MaxSubstitutions: opt.MaxSubst, PollInterval: opt.PollInterval,
+		Now: e.opt.Now, Interrupted: opt.Interrupted,
+		Finished: e.finished, Idle: e.idle,
+		Trace: e.tracer(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the event loop: %w", err)
+	}
+	return e, nil
+}
+
+// Close releases what the engine holds; the store stays open.
+func (e *Engine) Close() error { return e.w.Close() }
+
+// A Target is something to realise: a derivation with the outputs wanted of it
+// (none named: all), or a path that is not a derivation.
+type Target struct {
+	Path    storepath.Path
+	Outputs []string
+}
+
+func (t Target) String() string {
+	if len(t.Outputs) == 0 {
+		return string(t.Path)
+	}
+	return string(t.Path) + "!" + strings.Join(t.Outputs, ",")
+}
+
+// Realise makes the targets valid. Results come in the order of the targets,
+// also with an error; a *Failure means that some target could not be realised,
+// any other error that the run could not go on.
+func (e *Engine) Realise(targets []Target) ([]BuildResult, error) {
+	e.realise = e.start(activity.Error, activity.Realise, "")
+	e.builds.id = e.start(activity.Error, activity.Builds, "")
+	e.copies.id = e.start(activity.Error, activity.CopyPaths, "")
+	req := &worker.Request{KeepGoing: e.opt.KeepGoing}
+	goals := make([]target, len(targets))
+	for i, t := range targets {
+		goals[i] = e.target(t)
+		e.w.Add(req, goals[i])
+	}
+	err := e.w.Run()
+	e.report()
+	for _, id := range []activity.ID{e.copies.id, e.builds.id, e.realise} {
+		e.sink.Stop(id)
+	}
+	results := make([]BuildResult, len(goals))
+	for i, g := range goals {
+		results[i] = g.buildResult()
+	}
+	if err != nil {
+		return results, err
+	}
+	return results, e.judge(goals)
+}
+
+// A target is a goal that somebody outside asked for.
+type target interface {
+	worker.Goal
+	buildResult() BuildResult
+	failure() *BuildError
+}
+
+func (e *Engine) target(t Target) target {
+	if t.Path.IsDerivation() {
+		return e.derivation(t.Path, t.Outputs)
+	}
+	return e.substitution(t.Path)
+}
+
+// judge turns the failures of top goals into the run's error.
+func (e *Engine) judge(goals []target) error {
+	var names []string
+	var errs []*BuildError
+	for _, g := range goals {
+		err := g.failure()
+		if err == nil || slices.Contains(errs, err) {
+			continue
+		}
+		errs = append(errs, err)
+		names = append(names, string(g.buildResult().Path))
+	}
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return &Failure{Targets: names, Err: errs[0], ExitCode: e.outcome.exitCode()}
+	}
+	for _, err := range errs {
+		e.sink.Failure(err)
+	}
+	return &Failure{Targets: names, ExitCode: e.outcome.exitCode()}
+}
+
+// derivation returns the goal for a derivation, a new one or the one there is
+// with its wanted outputs widened. No names means all outputs.
+func (e *Engine) derivation(p storepath.Path, outputs []string) *Derivation {
+	if d, ok := e.drvs[p]; ok {
+		d.want(outputs)
+		return d
+	}
+	p = e.intern.Path(p)
+	d := &Derivation{eng: e, path: p, wanted: outputs, state: (*Derivation).start}
+	e.drvs[p] = d
+	e.builds.outstanding++
+	e.w.Adopt(d, worker.BuildSlot)
+	return d
+}
+
+func (e *Engine) substitution(p storepath.Path) *Substitution {
+	if s, ok := e.substs[p]; ok {
+		return s
+	}
+	s := &Substitution{eng: e, path: p}
+	e.substs[p] = s
+	e.copies.outstanding++
+	e.w.Adopt(s, worker.SubstitutionSlot)
+	return s
+}
+
+// finished forgets a goal that has ended; a finished goal is never handed out.
+func (e *Engine) finished(g worker.Goal) {
+	switch g := g.(type) {
+	case *Derivation:
+		delete(e.drvs, g.path)
+		e.builds.outstanding--
+		g.drop()
+	case *Substitution:
+		delete(e.substs, g.path)
+		e.copies.outstanding--
+	}
+}
+
+func (e *Engine) idle() error {
+	e.report()
+	return nil
+}
+
+func (e *Engine) nextID() activity.ID {
+	e.lastID++
+	return e.lastID
+}
+
+func (e *Engine) start(level activity.Level, t activity.Type, text string, fields ...any) activity.ID {
+	id := e.nextID()
+	e.sink.Start(id, level, t, text, e.parentFor(t), fields...)
+	return id
+}
+
+func (e *Engine) parentFor(t activity.Type) activity.ID {
+	switch t {
+	case activity.Build, activity.BuildWaiting:
+		return e.builds.id
+	case activity.Realise:
+		return 0
+	}
+	return e.realise
+}
+
+// report sends the counters when they have changed.
+func (e *Engine) report() {
+	now := [2]counter{e.builds, e.copies}
+	if now == e.progress {
+		return
+	}
+	e.progress = now
+	for _, c := range now {
+		e.sink.Result(c.id, activity.Progress, c.done, c.outstanding+c.done, c.running, c.bad)
+	}
+	for _, t := range []activity.Type{activity.FileTransfer, activity.CopyPath} {
+		e.sink.Result(e.realise, activity.SetExpected, int(t), 0)
+	}
+}
+
+func (e *Engine) message(level activity.Level, format string, args ...any) {
+	e.sink.Message(level, fmt.Sprintf(format, args...))
+}
+
+// tracer reports the life of goals at debug level; nil when nobody listens,
+// for there are many goals.
+func (e *Engine) tracer() func(worker.Goal, string) {
+	if v, ok := e.sink.(interface{ Verbosity() activity.Level }); !ok || v.Verbosity() < activity.Debug {
+		return nil
+	}
+	return func(g worker.Goal, event string) { e.message(activity.Debug, "%s: %s", g.Name(), event) }
+}
+
+// asBuildError gives any error of a goal a status.
+func asBuildError(p storepath.Path, err error) *BuildError {
+	var be *BuildError
+	if errors.As(err, &be) {
+		return be
+	}
+	return &BuildError{Drv: p, Status: MiscFailure, Err: err}
+}

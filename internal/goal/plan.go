@@ -1,0 +1,193 @@
+package goal
+
+import (
+	"slices"
+	"strings"
+
+	"gobuild/internal/store/drv"
+	"gobuild/internal/store/storepath"
+)
+
+// A Plan says what realising some targets would take.
+type Plan struct {
+	Build   []storepath.Path // derivations, each after those that it needs
+	Unknown []storepath.Path // paths that nobody can provide, sorted
+}
+
+// Empty tells whether nothing is to be done.
+func (p *Plan) Empty() bool { return len(p.Build) == 0 && len(p.Unknown) == 0 }
+
+// A PlanMode says what a plan is for.
+type PlanMode bool
+
+// The purposes of a plan.
+const (
+	JustLook PlanMode = false
+	ToFollow PlanMode = true // a Realise follows: what is valid must stay so
+)
+
+// Plan looks at everything that the targets need and is not valid. What it
+// reads is kept for a Realise on the same engine.
+func (e *Engine) Plan(targets []Target, mode PlanMode) (*Plan, error) {
+	p := &planner{eng: e, mode: mode, seen: map[storepath.Path]planned{}, unknown: map[storepath.Path]bool{}}
+	for _, t := range targets {
+		if err := p.visit(t.Path, t.Outputs); err != nil {
+			return nil, err
+		}
+	}
+	for path := range p.unknown {
+		p.plan.Unknown = append(p.plan.Unknown, path)
+	}
+	slices.SortFunc(p.plan.Unknown, byName)
+	return &p.plan, nil
+}
+
+func byName(a, b storepath.Path) int {
+	if c := strings.Compare(a.Name(), b.Name()); c != 0 {
+		return c
+	}
+	return strings.Compare(string(a), string(b))
+}
+
+type planned uint8
+
+const (
+	unseen   planned = iota
+	judged           // some of its outputs were looked at and are valid
+	toBuild          // will be built, and so will give all its outputs
+	hopeless         // cannot be had
+)
+
+// A planner walks the graph depth first. Its stack is a list, because graphs
+// may be deeper than a goroutine's stack should be.
+type planner struct {
+	eng     *Engine
+	mode    PlanMode
+	plan    Plan
+	seen    map[storepath.Path]planned
+	unknown map[storepath.Path]bool
+	stack   []frame
+}
+
+// A frame is a derivation whose inputs are being visited.
+type frame struct {
+	path storepath.Path
+	next int // input to visit
+}
+
+func (p *planner) visit(path storepath.Path, outputs []string) error {
+	if err := p.enter(path, outputs); err != nil {
+		return err
+	}
+	for len(p.stack) > 0 {
+		f := &p.stack[len(p.stack)-1]
+		inputs := p.eng.outlines[f.path].InputDrvs
+		if f.next == len(inputs) {
+			p.plan.Build = append(p.plan.Build, f.path)
+			p.stack = p.stack[:len(p.stack)-1]
+			continue
+		}
+		in := inputs[f.next]
+		f.next++
+		if err := p.enter(in.Path, in.Outputs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enter judges one path, and starts with its inputs if it must be built.
+func (p *planner) enter(path storepath.Path, outputs []string) error {
+	if s := p.seen[path]; s == toBuild || s == hopeless {
+		return nil
+	}
+	if err := p.keep(path); err != nil {
+		return err
+	}
+	valid, err := p.eng.valid.IsValid(path)
+	if err != nil {
+		return err
+	}
+	if !valid {
+		p.seen[path], p.unknown[path] = hopeless, true
+		return nil
+	}
+	if !path.IsDerivation() {
+		return nil
+	}
+	build, err := p.mustBuild(path, outputs)
+	if err != nil {
+		return err
+	}
+	if !build {
+		p.seen[path] = judged
+		return nil
+	}
+	p.seen[path] = toBuild
+	p.stack = append(p.stack, frame{path: path})
+	return p.sources(path)
+}
+
+// mustBuild reads a derivation and tells whether a wanted output is missing.
+func (p *planner) mustBuild(path storepath.Path, wanted []string) (bool, error) {
+	o, ok := p.eng.outlines[path]
+	if !ok {
+		var err error
+		if o, err = p.eng.store.Outline(path, p.eng.intern); err != nil {
+			return false, err
+		}
+		p.eng.outlines[path] = o
+	}
+	if err := checkWanted(path, o, wanted); err != nil {
+		return false, err
+	}
+	if err := p.keepOutputs(o); err != nil {
+		return false, err
+	}
+	for _, out := range o.Outputs {
+		if len(wanted) > 0 && !slices.Contains(wanted, out.ID) {
+			continue
+		}
+		if out.Path == "" {
+			return true, nil
+		}
+		if valid, err := p.eng.valid.IsValid(out.Path); err != nil || !valid {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// sources notes the input sources that are missing.
+func (p *planner) sources(path storepath.Path) error {
+	for _, src := range p.eng.outlines[path].InputSrcs {
+		valid, err := p.eng.valid.IsValid(src)
+		if err != nil {
+			return err
+		}
+		if !valid {
+			p.unknown[src] = true
+		}
+	}
+	return nil
+}
+
+// keep makes temporary roots of what is looked at, before it is looked at.
+func (p *planner) keep(paths ...storepath.Path) error {
+	if p.mode == JustLook {
+		return nil
+	}
+	return p.eng.store.AddTempRoots(paths...)
+}
+
+func (p *planner) keepOutputs(o *drv.Outline) error {
+	for _, out := range o.Outputs {
+		if out.Path == "" {
+			continue
+		}
+		if err := p.keep(out.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
