@@ -37,6 +37,12 @@ func NewRewriter(w io.Writer, rewrites map[string]string) (*Rewriter, error) {
 	return r, nil
 }
 
+// Reset starts a new stream to w with the same rewrites. What is held back is
+// lost.
+func (r *Rewriter) Reset(w io.Writer) {
+	r.w, r.pending, r.passed = w, r.pending[:0], 0
+}
+
 // Write fails only if the underlying writer does.
 func (r *Rewriter) Write(p []byte) (int, error) {
 	const most = 256 << 10 // of p at a time, so that pending stays small
