@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gobuild/internal/store/nar"
+	"gobuild/internal/store/storepath"
+)
+
+func (a *app) dumpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "dump PATH", Short: "Write the archive (NAR) of a file or tree to standard output", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return nar.Dump(a.stdout, args[0]) },
+	}
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "restore DEST", Short: "Unpack an archive (NAR) from standard input to DEST, which must not exist", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return nar.Restore(a.stdin, args[0]) },
+	}
+}
+
+func (a *app) logCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "log PATH...",
+		Short: "Print the build logs of derivations or of what was built from them",
+		Args:  cobra.MinimumNArgs(1),
+		RunE:  func(_ *cobra.Command, args []string) error { return a.logs(args) },
+	}
+}
+
+func (a *app) logs(args []string) error {
+	s, err := a.open(reading, args...)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	specs, err := s.specs(args)
+	if err != nil {
+		return err
+	}
+	for _, spec := range specs {
+		if err := s.log(spec.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// log prints the log of a derivation, or of the one that made a path.
+func (s *session) log(p storepath.Path) error {
+	drv := p
+	if !p.IsDerivation() {
+		info, err := s.store.Info(p)
+		if err != nil {
+			return err
+		}
+		if drv = info.Deriver; drv == "" {
+			return fmt.Errorf("build log of '%s' is not available: it is not known which derivation made it", p)
+		}
+	}
+	for _, name := range s.store.LogPaths(drv) {
+		f, err := os.Open(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("reading the build log of '%s': %w", p, err)
+		}
+		defer f.Close()
+		var r io.Reader = f
+		if strings.HasSuffix(name, ".bz2") {
+			r = bzip2.NewReader(bufio.NewReader(f))
+		}
+		if _, err := io.Copy(s.stdout, r); err != nil {
+			return fmt.Errorf("reading the build log '%s': %w", name, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("build log of '%s' is not available", p)
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"gobuild/internal/activity"
+	"gobuild/internal/config"
+	"gobuild/internal/goal"
+	"gobuild/internal/sandbox"
+	"gobuild/internal/store"
+	"gobuild/internal/store/drv"
+	"gobuild/internal/store/storepath"
+	"gobuild/internal/ui"
+	"gobuild/internal/worker"
+)
+
+type realiseOptions struct {
+	dryRun  bool
+	addRoot string
+	json    bool
+}
+
+func (a *app) realiseCommand() *cobra.Command {
+	var o realiseOptions
+	c := &cobra.Command{
+		Use:     "realise DRV[!OUTPUT,...]...",
+		Aliases: []string{"realize", "build"},
+		Short:   "Build derivations and print the paths of their outputs",
+		Long: `Realise makes the outputs of derivations valid: it builds what is missing, and
+everything that this needs, and prints the paths of the outputs.
+
+DRV!out,dev and DRV^out,dev stand for two of the outputs, DRV and DRV^* for all.
+
+Exit status: 0 all is valid; 100 a build failed; 101 a build timed out; 102 a
+fixed output had another hash (failures of several kinds combine); 1 anything else.`,
+		Example: "  gobuild realise /nix/store/...-hello-2.12.drv\n  gobuild realise --root ~/chroot -j4 -k /nix/store/...-a.drv /nix/store/...-b.drv^dev",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    func(_ *cobra.Command, args []string) error { return a.realise(o, args) },
+	}
+	f := c.Flags()
+	f.BoolVar(&o.dryRun, "dry-run", false, "only say what would be built")
+	f.StringVar(&o.addRoot, "add-root", "", "make `LINK` point to the result and keep that from the garbage collector")
+	f.BoolVar(&o.json, "json", false, "print a JSON array with one object for each argument")
+	a.addBuildFlags(c)
+	return c
+}
+
+// addBuildFlags adds the settings that have flags of their own.
+func (a *app) addBuildFlags(c *cobra.Command) {
+	f := c.Flags()
+	for _, s := range []struct{ name, short, setting, help string }{
+		{"max-jobs", "j", "max-jobs", "run up to `N` builds at once, or auto for one a processor"},
+		{"cores", "", "cores", "tell each build to use `N` processors; 0 is all"},
+		{"max-silent-time", "", "max-silent-time", "kill builders that are silent for `SECONDS`"},
+		{"timeout", "", "timeout", "kill builders that take longer than `SECONDS`"},
+		{"log-lines", "", "log-lines", "show the last `N` lines of the log of a failed build"},
+		{"system", "", "system", "build for `PLATFORM`, such as x86_64-linux"},
+	} {
+		f.VarP(&optionFlag{a: a, setting: s.setting}, s.name, s.short, s.help)
+	}
+	for _, s := range []struct {
+		name, short, setting, help string
+		negated                    bool
+	}{
+		{"keep-going", "k", "keep-going", "go on with other builds after a failure", false},
+		{"keep-failed", "K", "keep-failed", "keep the build directories of failed builds", false},
+		{"fallback", "", "fallback", "build what could not be fetched", false},
+		{"sandbox", "", "sandbox", "run builders in a sandbox (the default)", false},
+		{"no-sandbox", "", "sandbox", "run builders without a sandbox", true},
+		{"print-build-trace", "", "print-build-trace", "print lines for programs when builds start and end", false},
+	} {
+		f.VarPF(&optionFlag{a: a, setting: s.setting, isBool: true, negated: s.negated}, s.name, s.short, s.help).NoOptDefVal = "true"
+	}
+	f.BoolVarP(&a.flags.noBuildOutput, "no-build-output", "Q", false, "do not show the output of builders")
+}
+
+func (a *app) realise(o realiseOptions, args []string) error {
+	s, err := a.open(writing, args...)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	specs, err := s.specs(args)
+	if err != nil {
+		return err
+	}
+	engine, err := s.engine()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	targets := make([]goal.Target, len(specs))
+	for i, spec := range specs {
+		targets[i] = goal.Target{Path: spec.Path, Outputs: spec.Outputs}
+	}
+	plan, err := engine.Plan(targets, planMode(o))
+	if err != nil {
+		return err
+	}
+	if !plan.Empty() && (s.settings.PrintMissing || o.dryRun) {
+		a.logger().Message(activity.Info, ui.Plan(plan.Build, plan.Unknown))
+	}
+	if o.dryRun {
+		return nil
+	}
+	if plan.Empty() {
+		return s.printRealised(o, specs, nil)
+	}
+	begin := time.Now()
+	results, err := engine.Realise(targets)
+	a.logger().Summary(time.Since(begin))
+	if err != nil {
+		return errors.Join(err, s.printFailed(o, results))
+	}
+	return s.printRealised(o, specs, results)
+}
+
+func planMode(o realiseOptions) goal.PlanMode {
+	if o.dryRun {
+		return goal.JustLook
+	}
+	return goal.ToFollow
+}
+
+// printRealised prints the outputs that were asked for, and makes roots.
+func (s *session) printRealised(o realiseOptions, specs []drv.Spec, results []goal.BuildResult) error {
+	var lines []string
+	var objects []realised
+	for i, spec := range specs {
+		outputs, err := s.outputsOf(spec)
+		if err != nil {
+			return err
+		}
+		object := realised{Path: spec.Path, Status: goal.AlreadyValid.String(), Outputs: map[string]storepath.Path{}}
+		if results != nil {
+			object.set(results[i])
+		}
+		slices.SortFunc(outputs, func(a, b drv.Output) int { return strings.Compare(string(a.Path), string(b.Path)) })
+		for _, out := range outputs {
+			lines = append(lines, string(out.Path))
+			object.Outputs[out.ID] = out.Path
+			if err := s.root(o, out.Path, len(lines)); err != nil {
+				return err
+			}
+		}
+		objects = append(objects, object)
+	}
+	if o.json {
+		return s.printJSON(objects)
+	}
+	for _, l := range lines {
+		if err := s.print(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printFailed tells programs about every target; people have been told.
+func (s *session) printFailed(o realiseOptions, results []goal.BuildResult) error {
+	if !o.json {
+		return nil
+	}
+	objects := make([]realised, len(results))
+	for i, r := range results {
+		objects[i] = realised{Path: r.Path, Outputs: r.Outputs}
+		objects[i].set(r)
+	}
+	return s.printJSON(objects)
+}
+
+// A realised is what --json says of a target.
+type realised struct {
+	Path    storepath.Path            `json:"path"`
+	Status  string                    `json:"status"`
+	Error   string                    `json:"error,omitempty"`
+	Outputs map[string]storepath.Path `json:"outputs,omitempty"`
+	Start   int64                     `json:"startTime,omitempty"`
+	Stop    int64                     `json:"stopTime,omitempty"`
+}
+
+func (r *realised) set(from goal.BuildResult) {
+	r.Status = from.Status.String()
+	if from.Err != nil {
+		r.Error = from.Err.Error()
+	}
+	if !from.Started.IsZero() {
+		r.Start, r.Stop = from.Started.Unix(), from.Stopped.Unix()
+	}
+}
+
+// outputsOf are the outputs that a spec asks for; a path that is no derivation
+// is its own output.
+func (s *session) outputsOf(spec drv.Spec) ([]drv.Output, error) {
+	if !spec.Path.IsDerivation() {
+		return []drv.Output{{ID: "out", Path: spec.Path}}, nil
+	}
+	o, err := s.store.Outline(spec.Path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(o.Outputs, func(out drv.Output) bool { return !spec.Wants(out.ID) }), nil
+}
+
+// root makes the n-th result a root, under the name given or that with "-n".
+func (s *session) root(o realiseOptions, p storepath.Path, n int) error {
+	if o.addRoot == "" {
+		return nil
+	}
+	link := o.addRoot
+	if err := absolute(&link); err != nil {
+		return err
+	}
+	if n > 1 {
+		link = fmt.Sprintf("%s-%d", link, n)
+	}
+	return s.store.AddRoot(link, p, store.Indirect)
+}
+
+// engine makes the engine that the settings describe.
+func (s *session) engine() (*goal.Engine, error) {
+	c := s.settings
+	policy, err := s.policy()
+	if err != nil {
+		return nil, err
+	}
+	return goal.New(s.store, goal.Options{
+		KeepGoing: c.KeepGoing, KeepFailed: c.KeepFailed, Fallback: c.Fallback, Substitute: c.Substitute,
+		MaxJobs: c.MaxJobs, MaxSubst: c.MaxSubstitutionJobs, Cores: c.Cores,
+		Silence: c.MaxSilentTime, Timeout: c.Timeout, PollInterval: c.BuildPollInterval,
+		MaxLogSize: c.MaxBuildLogSize, LogLines: c.LogLines, LogDir: s.dirs.Log,
+		KeepLog: c.KeepBuildLog, CompressLog: c.CompressBuildLog, BuildTrace: c.PrintBuildTrace,
+		System: c.System, Platforms: c.ExtraPlatforms, Features: c.SystemFeatures,
+		Mode: sandboxMode(c.Sandbox), FsyncOutputs: c.FsyncStorePaths, IgnoredACLs: c.IgnoredACLs,
+		Sandbox: policy, Users: s.users(), StrictFixed: true,
+		Getenv: s.impureEnv, Interrupted: interrupts(),
+	}, s.logger())
+}
+
+func sandboxMode(m config.SandboxMode) goal.SandboxMode {
+	switch m {
+	case config.SandboxOff:
+		return goal.SandboxOff
+	case config.SandboxRelaxed:
+		return goal.SandboxRelaxed
+	}
+	return goal.SandboxOn
+}
+
+// impureEnv is what fixed-output builders may see of the environment.
+func (s *session) impureEnv(name string) string {
+	if v, ok := s.settings.ImpureEnv[name]; ok {
+		return v
+	}
+	return s.env(name)
+}
+
+func (s *session) policy() (*sandbox.Policy, error) {
+	c := s.settings
+	p := &sandbox.Policy{
+		StoreDir: string(s.dirs.Store), RealStoreDir: s.dirs.RealStore, StateDir: s.dirs.State,
+		BuildDir: c.BuildDir, SandboxBuildDir: c.SandboxBuildDir, CACert: c.SSLCertFile,
+		DevShmSize: c.SandboxDevShmSize, KVM: slices.Contains(c.SystemFeatures, "kvm"),
+		FilterSyscalls: c.FilterSyscalls, AllowNewPrivileges: c.AllowNewPrivileges, ImpersonateLinux26: c.ImpersonateLinux26,
+	}
+	for _, item := range c.SandboxPaths {
+		b, err := sandbox.ParseBind(item)
+		if err != nil {
+			return nil, fmt.Errorf("setting 'sandbox-paths': %w", err)
+		}
+		p.Paths = append(p.Paths, b)
+	}
+	return p, nil
+}
+
+// users are the identities of builders: none for an ordinary user, whose
+// builds run as he does.
+func (s *session) users() *sandbox.Users {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return &sandbox.Users{
+		StateDir: s.dirs.State, Group: s.settings.BuildUsersGroup,
+		StartID: uint32(s.settings.StartID), Count: uint32(s.settings.IDCount),
+	}
+}
+
+// interrupts makes the function by which the loop learns of signals.
+func interrupts() func() error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	return func() error {
+		select {
+		case <-signals:
+			return worker.ErrInterrupted
+		default:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"gobuild/internal/activity"
+	"gobuild/internal/config"
+	"gobuild/internal/sandbox"
+	"gobuild/internal/store"
+	"gobuild/internal/store/drv"
+	"gobuild/internal/store/storepath"
+)
+
+// A session is an open store with the settings that apply to it.
+type session struct {
+	*app
+	dirs     config.Dirs
+	settings *config.Settings
+	store    *store.Store
+}
+
+// access says what a command does to the store.
+type access bool
+
+const (
+	reading access = true
+	writing access = false
+)
+
+// open loads the settings and opens the store. The first of paths may name a
+// store directory of its own. The caller closes the session.
+func (a *app) open(mode access, paths ...string) (*session, error) {
+	s, err := a.configure(paths...)
+	if err != nil {
+		return nil, err
+	}
+	cfg := store.Config{
+		Dir: s.dirs.Store, RealDir: s.dirs.RealStore, StateDir: s.dirs.State, LogDir: s.dirs.Log,
+		ReadOnly: bool(mode), FsyncMetadata: s.settings.FsyncMetadata, WAL: s.settings.UseSQLiteWAL,
+		ReservedSpace: s.settings.GCReservedSpace, AllowSymlinked: s.settings.AllowSymlinkedStore,
+		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
+	}
+	s.store, err = store.Open(cfg)
+	if mode == reading && errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("there is no store at '%s' (no database in '%s')", s.dirs.RealStore, s.dirs.State)
+	}
+	return s, err
+}
+
+// configure loads the settings without opening anything.
+func (a *app) configure(paths ...string) (*session, error) {
+	f := config.DirFlags{StoreDir: a.flags.storeDir, StateDir: a.flags.stateDir, LogDir: a.flags.logDir, Root: a.flags.root}
+	for _, p := range []*string{&f.StoreDir, &f.StateDir, &f.LogDir, &f.Root} {
+		if err := absolute(p); err != nil {
+			return nil, err
+		}
+	}
+	if len(paths) > 0 {
+		f.Argument = paths[0]
+	}
+	dirs, err := config.ResolveDirs(a.env, f)
+	if err != nil {
+		return nil, err
+	}
+	settings, warnings, err := config.Load(a.env, config.Options{
+		ConfDir: dirs.Conf, Root: os.Geteuid() == 0, FindShell: sandbox.DefaultShell, HasGroup: sandbox.GroupExists,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range a.flags.options {
+		if err := settings.Set(o.name, o.value); errors.Is(err, config.ErrUnknownSetting) {
+			warnings = append(warnings, config.Warning(err.Error()))
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range warnings {
+		a.logger().Message(activity.Warn, string(w))
+	}
+	return &session{app: a, dirs: dirs, settings: settings}, nil
+}
+
+// absolute makes a directory given by a user absolute, if it is given at all.
+func absolute(dir *string) error {
+	if *dir == "" || path.IsAbs(*dir) {
+		return nil
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("finding the current directory for '%s': %w", *dir, err)
+	}
+	*dir = path.Join(wd, *dir)
+	return nil
+}
+
+func (s *session) close() {
+	if s.store != nil {
+		s.store.Close()
+	}
+}
+
+// paths parses arguments that name store objects, or files in them.
+func (s *session) paths(args []string) ([]storepath.Path, error) {
+	paths := make([]storepath.Path, len(args))
+	for i, arg := range args {
+		p, err := s.path(arg)
+		if err != nil {
+			return nil, err
+		}
+		paths[i] = p
+	}
+	return paths, nil
+}
+
+// path finds the store object that an argument names: itself, a file in it, or
+// by way of symbolic links such as "result".
+func (s *session) path(arg string) (storepath.Path, error) {
+	p, _, err := s.store.Dir().Split(arg)
+	if err == nil {
+		return p, nil
+	}
+	for target, hops := arg, 0; hops < 40; hops++ {
+		next, linkErr := os.Readlink(target)
+		if linkErr != nil {
+			break
+		}
+		if !path.IsAbs(next) {
+			next = path.Join(path.Dir(target), next)
+		}
+		if p, _, err := s.store.Dir().Split(next); err == nil {
+			return p, nil
+		}
+		target = next
+	}
+	return "", err
+}
+
+// specs parses arguments that may choose outputs.
+func (s *session) specs(args []string) ([]drv.Spec, error) {
+	specs := make([]drv.Spec, len(args))
+	for i, arg := range args {
+		spec, err := drv.ParseSpec(s.store.Dir(), arg)
+		if err != nil {
+			if p, linkErr := s.path(arg); linkErr == nil {
+				spec, err = drv.Spec{Path: p, Bare: true}, nil
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		specs[i] = spec
+	}
+	return specs, nil
+}
+
+// print writes a line to standard output.
+func (a *app) print(text string) error {
+	_, err := fmt.Fprintln(a.stdout, text)
+	return err
+}
