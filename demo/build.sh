@@ -3,10 +3,11 @@
 # From the derivation's environment: name, src (the tarball as shipped), way,
 # flags, inputs (store paths), out. An input's libraries are linked with a run
 # path, so an output names what it needs and nothing else has to be set up.
+# The derivation sets the variables that nothing here sets.
+# shellcheck shell=sh disable=SC2154
 
 set -eu
-# shellcheck disable=SC2154 # the derivation sets the variables
-export CFLAGS=-O2 CPPFLAGS= LDFLAGS=
+export CFLAGS=-O2 CPPFLAGS='' LDFLAGS=''
 export PKG_CONFIG=false # what /usr/lib/pkgconfig knows is none of our business
 for input in $inputs; do
 	CPPFLAGS="$CPPFLAGS -I$input/include"

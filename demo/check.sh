@@ -1,9 +1,10 @@
 # Runs what the demo built, inside the sandbox, and writes down what it said.
 # The report names no store path, so it keeps nothing alive and any program can
 # be deleted while the report stays.
+# The derivation sets the variables that nothing here sets.
+# shellcheck shell=sh disable=SC2154
 
 set -eu
-# shellcheck disable=SC2154 # the derivation sets a variable for every package
 PATH=$(for input in $inputs; do printf '%s/bin:' "$input"; done)$PATH
 export LC_ALL=C TERMINFO="$ncurses/share/terminfo"
 
@@ -30,8 +31,8 @@ there_and_back() {
 # the C library left out: a build that found a stray /usr/include shows here.
 host_libraries() {
 	for input in $inputs; do
-		for file in "$input"/bin/* "$input"/lib/*.so; do
-			test ! -f "$file" || ldd "$file" 2>/dev/null || true
+		for object in "$input"/bin/* "$input"/lib/*.so; do
+			test ! -f "$object" || ldd "$object" 2>/dev/null || true
 		done
 	done | grep '=> /' | grep -v -e "=> $NIX_STORE/" \
 		-e '^[[:blank:]]*lib\(c\|m\|dl\|rt\|util\|resolv\|pthread\)\.so' | sort -u
@@ -60,6 +61,7 @@ host_libraries() {
 	expect optipng 'libpng' optipng -version
 	printf 'store fox red\nfetch fox\n' >commands
 	expect gdbmtool red gdbmtool --norc --file=commands fox.db
+	expect gobuild gobuild gobuild --version
 	test -z "$(host_libraries)" || { host_libraries >&2 && exit 1; }
 	echo 'libraries: all from the store, but for the C library'
 } >"$out"

@@ -84,7 +84,7 @@ json_list() {
 
 # derivation PNAME VERSION SCRIPT SOURCES INPUTS VAR=VALUE... adds a derivation
 # that runs SCRIPT. SOURCES are store paths, INPUTS names of earlier ones.
-# shellcheck disable=SC2086 # sources and inputs are lists of words
+# shellcheck disable=SC2046,SC2086,SC2005 # sources and inputs are lists of words
 derivation() {
 	pname=$1 version=$2 script=$3 sources=$4 inputs=$5
 	shift 5
@@ -120,8 +120,8 @@ add_gobuild() {
 	"$demo/stage-go.sh" "$work"
 	src=$(gobuild add "$work/gobuild-source")
 	modules=$(gobuild add "$work/go-modules")
-	derivation gobuild 0 "$(gobuild add "$demo/build-go.sh")" "$src $modules" '' \
-		"src=$src" "modules=$modules"
+	derivation gobuild "$("$gobuild" --version | awk '{ print $NF; exit }')" "$(gobuild add "$demo/build-go.sh")" \
+		"$src $modules" '' "src=$src" "modules=$modules"
 }
 
 add_check() {
@@ -145,7 +145,7 @@ sandbox_paths() {
 # sets built and elapsed. Root's builds use no build users either: these belong
 # to the machine's own store, whose engine ends every process of a user that it
 # takes, and would end ours.
-# shellcheck disable=SC2086 # a list of names
+# shellcheck disable=SC2046,SC2086 # a list of names
 realise() {
 	touch "$work/before"
 	started=$(now)
