@@ -2,7 +2,6 @@ package finalise
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,77 +74,6 @@ func archive(t testing.TB, path string) []byte {
 func one(o Output) Request {
 	o.ID, o.Name = "out", "/nix/store/"+hashA+"-x"
 	return Request{Derivation: "/nix/store/" + hashC + "-x.drv", Outputs: []Output{o}}
-}
-
-func TestModes(t *testing.T) {
-	dir := scratch(t)
-	for _, c := range []struct{ before, file, dir uint32 }{
-		{0o644, 0o444, 0o444}, {0o755, 0o555, 0o555}, {0o711, 0o555, 0o555}, {0o400, 0o444, 0o444}, {0o444, 0o444, 0o444},
-		{0o555, 0o555, 0o555}, {0o4755, 0o555, 0o555}, {0o2644, 0o444, 0o444}, {0o1777, 0o555, 0o555}, {0o655, 0o444, 0o444},
-		{0, 0o444, 0o444}, {0o4444, 0o444, 0o444}, {0o010, 0o444, 0o444}, {0o700, 0o555, 0o555},
-	} {
-		file, sub := filepath.Join(dir, "f"), filepath.Join(dir, "d")
-		write(t, file, "", 0o600)
-		must(t, os.Mkdir(sub, 0o700))
-		write(t, filepath.Join(sub, "inner"), "", 0o600)
-		must(t, unix.Chmod(file, c.before), unix.Chmod(sub, c.before), Canonicalise(file, Options{}), Canonicalise(sub, Options{}))
-		if got := lstat(t, file).Mode & 07777; got != c.file {
-			t.Errorf("file of mode %o becomes %o, want %o", c.before, got, c.file)
-		}
-		if got := lstat(t, sub).Mode & 07777; got != c.dir {
-			t.Errorf("directory of mode %o becomes %o, want %o", c.before, got, c.dir)
-		}
-		must(t, os.Chmod(sub, 0o700))
-		if st := lstat(t, filepath.Join(sub, "inner")); st.Mode&07777 != 0o444 || st.Mtim.Sec != 1 {
-			t.Errorf("in a directory of mode %o, a file has mode %o and time %d", c.before, st.Mode&07777, st.Mtim.Sec)
-		}
-		_, err := fstree.RemoveAll(sub)
-		must(t, err, os.Remove(file))
-	}
-}
-
-func TestTimes(t *testing.T) {
-	dir := scratch(t)
-	file, link := filepath.Join(dir, "f"), filepath.Join(dir, "l")
-	write(t, file, "", 0o444)
-	must(t, os.Symlink("f", link))
-	odd := []unix.Timespec{{Sec: 77}, {Sec: 1, Nsec: 5e8}}
-	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, file, odd, 0), Canonicalise(file, Options{}), Canonicalise(link, Options{}))
-	if st := lstat(t, file); st.Mtim != odd[1] || st.Atim != odd[0] {
-		t.Errorf("a second and a half became %v, with access at %v", st.Mtim, st.Atim)
-	}
-	if st := lstat(t, link); st.Mtim != (unix.Timespec{Sec: 1}) {
-		t.Errorf("the link has %v", st.Mtim)
-	}
-	must(t, os.Chtimes(file, odd0, odd0), Canonicalise(file, Options{}))
-	if st := lstat(t, file); st.Mtim != (unix.Timespec{Sec: 1}) || st.Atim.Sec != odd0.Unix() {
-		t.Errorf("time %v, access %v", st.Mtim, st.Atim)
-	}
-}
-
-func TestExtendedAttributes(t *testing.T) {
-	dir := scratch(t)
-	file, sub := filepath.Join(dir, "f"), filepath.Join(dir, "d")
-	write(t, file, "", 0o600)
-	must(t, os.Mkdir(sub, 0o700))
-	for _, path := range []string{file, sub} {
-		if err := unix.Setxattr(path, "user.gone", []byte("1"), 0); errors.Is(err, unix.ENOTSUP) {
-			t.Skip("no extended attributes here")
-		}
-		must(t, unix.Setxattr(path, "user.gone", []byte("1"), 0), unix.Setxattr(path, "user.kept", []byte("1"), 0), os.Chmod(path, 0o555))
-	}
-	for _, path := range []string{file, sub} {
-		must(t, Canonicalise(path, Options{KeepXattrs: []string{"user.kept"}}))
-		buf := make([]byte, 1000)
-		n, err := unix.Listxattr(path, buf)
-		must(t, err)
-		if got := string(buf[:n]); got != "user.kept\x00" {
-			t.Errorf("%s has %q", path, got)
-		}
-		if mode := lstat(t, path).Mode & 07777; mode != 0o555 {
-			t.Errorf("%s has mode %o", path, mode)
-		}
-	}
 }
 
 func tree(t testing.TB, dir string) {
@@ -442,73 +370,5 @@ func TestWithoutPrivileges(t *testing.T) {
 	must(t, err)
 	if state, err := p.Wait(); err != nil || !state.Success() {
 		t.Errorf("as nobody: %v, %v\n%s", state, err, output)
-	}
-}
-
-func BenchmarkBigFile(b *testing.B) {
-	const size = 64 << 20
-	dir := scratch(b)
-	r := rand.New(rand.NewPCG(1, 1))
-	random, text := make([]byte, size), make([]byte, size)
-	for i := range random {
-		random[i] = byte(r.Uint32())
-		text[i] = digest.Alphabet[random[i]&31]
-	}
-	b.Run("sha256 alone", func(b *testing.B) {
-		b.SetBytes(size)
-		for b.Loop() {
-			h := sha256.New()
-			for part := range slices.Chunk(random, nar.BlockSize) {
-				h.Write(part)
-			}
-		}
-	})
-	for name, data := range map[string][]byte{"random": random, "text": text} {
-		path := filepath.Join(dir, name)
-		must(b, os.WriteFile(path, data, 0o644))
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(size)
-			for b.Loop() {
-				_, err := Run(one(Output{Path: path}))
-				must(b, err)
-			}
-		})
-	}
-}
-
-func BenchmarkSmallFiles(b *testing.B) {
-	const files = 50000
-	dir := scratch(b)
-	for b.Loop() {
-		b.StopTimer()
-		src := filepath.Join(dir, "src")
-		for d := range 50 {
-			sub := filepath.Join(src, fmt.Sprint(d))
-			must(b, os.MkdirAll(sub, 0o755))
-			for i := range files / 50 {
-				must(b, os.WriteFile(filepath.Join(sub, fmt.Sprint("file", i)), []byte(sub), 0o644))
-			}
-		}
-		req := one(Output{Path: src})
-		req.Candidates = []string{hashA, hashB, hashC}
-		b.StartTimer()
-		_, err := Run(req)
-		must(b, err)
-		b.StopTimer()
-		_, err = fstree.RemoveAll(src)
-		must(b, err)
-		b.StartTimer()
-	}
-	b.ReportMetric(float64(files)*float64(b.N)/b.Elapsed().Seconds(), "files/s")
-}
-
-func BenchmarkTrivialOutput(b *testing.B) {
-	path := filepath.Join(scratch(b), "f")
-	write(b, path, "hello", 0o644)
-	req := one(Output{Path: path})
-	req.Candidates = []string{hashA, hashB, hashC}
-	for b.Loop() {
-		_, err := Run(req)
-		must(b, err)
 	}
 }

@@ -51,27 +51,34 @@ func (d *Descent) Enter(fd int, name string) error {
 
 // Leave goes back up.
 func (d *Descent) Leave() error {
+	err := d.openParent()
 	last := len(d.levels) - 1
-	fd := d.levels[last].fd
+	unix.Close(d.levels[last].fd)
 	d.levels = d.levels[:last]
-	defer unix.Close(fd)
+	return err
+}
+
+// openParent makes sure that the directory above is open. It needs search
+// permission on the current one.
+func (d *Descent) openParent() error {
+	last := len(d.levels) - 1
 	if last == 0 || d.oldest < last {
 		return nil
 	}
 	up := &d.levels[last-1]
-	parent, err := OpenAt(fd, "..", openDir, 0)
+	fd, err := OpenAt(d.levels[last].fd, "..", openDir, 0)
 	if err != nil {
 		return fmt.Errorf("going back up to '%s': %w", up.name, err)
 	}
 	var st unix.Stat_t
-	if err = unix.Fstat(parent, &st); err == nil && (st.Dev != up.dev || st.Ino != up.ino) {
+	if err = unix.Fstat(fd, &st); err == nil && (st.Dev != up.dev || st.Ino != up.ino) {
 		err = fmt.Errorf("directory '%s' was moved while being walked", up.name)
 	}
 	if err != nil {
-		unix.Close(parent)
+		unix.Close(fd)
 		return err
 	}
-	up.fd, d.oldest = parent, last-1
+	up.fd, d.oldest = fd, last-1
 	return nil
 }
 

@@ -113,6 +113,10 @@ func (w *walk) run() error {
 func (w *walk) leave(f *frame) error {
 	n := &f.node
 	n.Dir, n.FD = -1, w.dirs.FD()
+	// The visitor may take the permission away that the way up needs.
+	if err := w.dirs.openParent(); err != nil {
+		return fmt.Errorf("walking '%s': %w", w.Name, err)
+	}
 	if err := w.visitor.Leave(n); err != nil {
 		return err
 	}

@@ -8,9 +8,100 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/store/fstree"
 )
 
-var odd0 = time.Unix(1000, 0)
+func TestModes(t *testing.T) {
+	dir := scratch(t)
+	for _, c := range []struct{ before, file, dir uint32 }{
+		{0o644, 0o444, 0o444}, {0o755, 0o555, 0o555}, {0o711, 0o555, 0o555}, {0o400, 0o444, 0o444}, {0o444, 0o444, 0o444},
+		{0o555, 0o555, 0o555}, {0o4755, 0o555, 0o555}, {0o2644, 0o444, 0o444}, {0o1777, 0o555, 0o555}, {0o655, 0o444, 0o444},
+		{0, 0o444, 0o444}, {0o4444, 0o444, 0o444}, {0o010, 0o444, 0o444}, {0o700, 0o555, 0o555},
+	} {
+		file, sub := filepath.Join(dir, "f"), filepath.Join(dir, "d")
+		write(t, file, "", 0o600)
+		must(t, os.Mkdir(sub, 0o700))
+		write(t, filepath.Join(sub, "inner"), "", 0o600)
+		must(t, unix.Chmod(file, c.before), unix.Chmod(sub, c.before), Canonicalise(file, Options{}), Canonicalise(sub, Options{}))
+		if got := lstat(t, file).Mode & 07777; got != c.file {
+			t.Errorf("file of mode %o becomes %o, want %o", c.before, got, c.file)
+		}
+		if got := lstat(t, sub).Mode & 07777; got != c.dir {
+			t.Errorf("directory of mode %o becomes %o, want %o", c.before, got, c.dir)
+		}
+		must(t, os.Chmod(sub, 0o700))
+		if st := lstat(t, filepath.Join(sub, "inner")); st.Mode&07777 != 0o444 || st.Mtim.Sec != 1 {
+			t.Errorf("in a directory of mode %o, a file has mode %o and time %d", c.before, st.Mode&07777, st.Mtim.Sec)
+		}
+		_, err := fstree.RemoveAll(sub)
+		must(t, err, os.Remove(file))
+	}
+}
+
+func TestTimes(t *testing.T) {
+	longAgo := time.Unix(1000, 0)
+	dir := scratch(t)
+	file, link := filepath.Join(dir, "f"), filepath.Join(dir, "l")
+	write(t, file, "", 0o444)
+	must(t, os.Symlink("f", link))
+	odd := []unix.Timespec{{Sec: 77}, {Sec: 1, Nsec: 5e8}}
+	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, file, odd, 0), Canonicalise(file, Options{}), Canonicalise(link, Options{}))
+	if st := lstat(t, file); st.Mtim != odd[1] || st.Atim != odd[0] {
+		t.Errorf("a second and a half became %v, with access at %v", st.Mtim, st.Atim)
+	}
+	if st := lstat(t, link); st.Mtim != (unix.Timespec{Sec: 1}) {
+		t.Errorf("the link has %v", st.Mtim)
+	}
+	must(t, os.Chtimes(file, longAgo, longAgo), Canonicalise(file, Options{}))
+	if st := lstat(t, file); st.Mtim != (unix.Timespec{Sec: 1}) || st.Atim.Sec != longAgo.Unix() {
+		t.Errorf("time %v, access %v", st.Mtim, st.Atim)
+	}
+}
+
+func TestExtendedAttributes(t *testing.T) {
+	dir := scratch(t)
+	file, sub := filepath.Join(dir, "f"), filepath.Join(dir, "d")
+	write(t, file, "", 0o600)
+	must(t, os.Mkdir(sub, 0o700))
+	for _, path := range []string{file, sub} {
+		if err := unix.Setxattr(path, "user.gone", []byte("1"), 0); errors.Is(err, unix.ENOTSUP) {
+			t.Skip("no extended attributes here")
+		}
+		must(t, unix.Setxattr(path, "user.gone", []byte("1"), 0), unix.Setxattr(path, "user.kept", []byte("1"), 0), os.Chmod(path, 0o555))
+	}
+	for _, path := range []string{file, sub} {
+		must(t, Canonicalise(path, Options{KeepXattrs: []string{"user.kept"}}))
+		buf := make([]byte, 1000)
+		n, err := unix.Listxattr(path, buf)
+		must(t, err)
+		if got := string(buf[:n]); got != "user.kept\x00" {
+			t.Errorf("%s has %q", path, got)
+		}
+		if mode := lstat(t, path).Mode & 07777; mode != 0o555 {
+			t.Errorf("%s has mode %o", path, mode)
+		}
+	}
+}
+
+// TestDeepTreeWithoutPermissions takes away, deep down, what the way back up
+// needs.
+func TestDeepTreeWithoutPermissions(t *testing.T) {
+	top := filepath.Join(scratch(t), "t")
+	must(t, os.Mkdir(top, 0o700))
+	fd, err := unix.Open(top, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	for range 300 {
+		must(t, unix.Mkdirat(fd, "d", 0o700))
+		next, err := unix.Openat(fd, "d", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		must(t, err, unix.Fchmod(fd, 0o200), unix.Close(fd))
+		fd = next
+	}
+	must(t, unix.Fchmod(fd, 0), unix.Close(fd), Canonicalise(top, Options{}))
+	if mode := lstat(t, top).Mode & 07777; mode != 0o444 {
+		t.Errorf("mode %o", mode)
+	}
+}
 
 const builder = 30001
 
