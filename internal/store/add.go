@@ -9,8 +9,6 @@ import (
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/drv"
 	"gobuild/internal/store/finalise"
@@ -191,49 +189,4 @@ func (s *Store) replace(dest, tree string) error {
 		return fmt.Errorf("deleting invalid path '%s': %w", dest, err)
 	}
 	return fstree.Move(tree, dest)
-}
-
-// A TempDir is a directory in the store for things that have no path yet.
-// Garbage collectors leave it alone for as long as it is locked.
-type TempDir struct {
-	Path string
-	fd   int
-}
-
-// NewTempDir makes a directory that only we may enter.
-func (s *Store) NewTempDir() (*TempDir, error) {
-	if s.cfg.ReadOnly {
-		return nil, ErrReadOnly
-	}
-	for {
-		path, err := os.MkdirTemp(s.realDir, fmt.Sprintf("tmp-%d-", os.Getpid()))
-		if err != nil {
-			return nil, fmt.Errorf("creating temporary directory: %w", err)
-		}
-		fd, err := openFile(path, unix.O_RDONLY|unix.O_DIRECTORY)
-		if err == nil {
-			t := &TempDir{Path: path, fd: fd}
-			if t.lock() {
-				return t, nil
-			}
-			t.Remove()
-		}
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("opening temporary directory '%s': %w", path, err)
-		}
-	}
-}
-
-// lock fails if a collector came first.
-func (t *TempDir) lock() bool {
-	ok, err := pathlock.LockFD(t.fd, pathlock.Exclusive, pathlock.Try)
-	var st unix.Stat_t
-	return ok && err == nil && unix.Fstat(t.fd, &st) == nil && st.Nlink > 0
-}
-
-// Remove deletes the directory and what is in it, as far as it can: the rest
-// is garbage like any other.
-func (t *TempDir) Remove() {
-	_, _ = fstree.RemoveAll(t.Path)
-	unix.Close(t.fd)
 }

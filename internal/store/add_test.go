@@ -166,7 +166,7 @@ func TestAddRefuses(t *testing.T) {
 		t.Errorf("valid: %v", all)
 	}
 	for _, name := range left(t, s) {
-		if strings.HasPrefix(name, "tmp-") {
+		if strings.HasSuffix(name, "-tmp") {
 			t.Errorf("left in the store: %s", name)
 		}
 	}

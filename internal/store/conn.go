@@ -71,7 +71,7 @@ func openConn(path string, o connOptions) (*conn, error) {
 	name := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + strings.Join(params, "&")
 	db, err := (&sqlite3.SQLiteDriver{}).Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("opening the database '%s': %w", path, err)
+		return nil, databaseFault(path, "", err)
 	}
 	return &conn{db: db.(*sqlite3.SQLiteConn), path: path, stmts: map[query]*sqlite3.SQLiteStmt{}}, nil
 }

@@ -54,24 +54,26 @@ func (e *DatabaseError) Error() string {
 
 func (e *DatabaseError) Unwrap() error { return e.Err }
 
-// fault dresses a driver's error in the database's name. SQLite's own text is
-// kept, it names the constraint or table.
+// fault dresses an error of a query. SQLite's own text is kept, it names the
+// constraint or table.
 func (c *conn) fault(q query, err error) error {
+	return databaseFault(c.path, fmt.Sprintf("query '%s': ", q), err)
+}
+
+func databaseFault(file, doing string, err error) error {
 	var e sqlite3.Error
-	if !errors.As(err, &e) {
-		return fmt.Errorf("query '%s': %w", q, &DatabaseError{File: c.path, Err: err})
-	}
+	errors.As(err, &e)
 	switch e.Code {
 	case sqlite3.ErrBusy, sqlite3.ErrProtocol:
-		return &busyError{file: c.path, err: err}
+		return &busyError{file: file, err: err}
 	case sqlite3.ErrReadonly:
-		return fmt.Errorf("%w: database '%s': %w", ErrReadOnly, c.path, err)
+		return fmt.Errorf("%w: database '%s': %w", ErrReadOnly, file, err)
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
-		return &DatabaseError{File: c.path, Damaged: true, Err: err}
+		return &DatabaseError{File: file, Damaged: true, Err: err}
 	case sqlite3.ErrError: // a table or column that should be there is not
-		return &DatabaseError{File: c.path, Damaged: true, Err: fmt.Errorf("query '%s': %w", q, err)}
+		return &DatabaseError{File: file, Damaged: true, Err: fmt.Errorf("%s%w", doing, err)}
 	}
-	return &DatabaseError{File: c.path, Err: fmt.Errorf("query '%s': %w", q, err)}
+	return &DatabaseError{File: file, Err: fmt.Errorf("%s%w", doing, err)}
 }
 
 // A busyError means: start the operation again. It never leaves the package.

@@ -34,17 +34,21 @@ func (s *Store) openOwn(a access) (bool, error) {
 	}
 	o := s.connOptions(a)
 	o.dotfileLock = false
-	own, err := openConn(s.ownFile(), o)
-	if err != nil {
-		return false, err
-	}
-	if a != readOnly {
-		if err := s.retry(func() error { return own.script("own-schema") }); err != nil {
-			return false, errors.Join(err, own.Close())
+	err := s.retry(func() error {
+		own, err := openConn(s.ownFile(), o)
+		if err != nil {
+			return err
 		}
-	}
-	s.own = own
-	return true, nil
+		if a != readOnly {
+			if err := own.script("own-schema"); err != nil {
+				_ = own.Close()
+				return err
+			}
+		}
+		s.own = own
+		return nil
+	})
+	return err == nil, err
 }
 
 // FailedAt tells when a build of the output p was recorded as failed for good;

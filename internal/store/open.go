@@ -132,14 +132,52 @@ func (s *Store) connect() error {
 	return s.connectWith(a)
 }
 
-func (s *Store) connectWith(a access) (err error) {
-	if s.db, err = openConn(s.dbFile(), s.connOptions(a)); err != nil {
+func (s *Store) connectWith(a access) error {
+	if !s.cfg.WAL && a == existing {
+		if err := s.retry(s.leaveWAL); err != nil {
+			return err
+		}
+	}
+	return s.retry(func() (err error) {
+		if s.db == nil {
+			if s.db, err = openConn(s.dbFile(), s.connOptions(a)); err != nil {
+				return err
+			}
+		}
+		if a == readOnly {
+			return nil
+		}
+		return s.setJournal()
+	})
+}
+
+// leaveWAL ends write-ahead logging with the locks that it needs; those of the
+// other journal mode cannot open such a database at all.
+func (s *Store) leaveWAL() error {
+	if wal, err := hasWAL(s.dbFile()); err != nil || !wal {
 		return err
 	}
-	if a == readOnly {
-		return nil
+	o := s.connOptions(existing)
+	o.dotfileLock = false
+	c, err := openConn(s.dbFile(), o)
+	if err != nil {
+		return err
 	}
-	return s.retry(s.setJournal)
+	return errors.Join(c.run("journal-truncate"), c.Close())
+}
+
+// walVersion is where a database's header says how it is read; 2 is with a log.
+const walVersion = 19
+
+func hasWAL(file string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, fmt.Errorf("opening the database: %w", err)
+	}
+	defer f.Close()
+	var b [1]byte
+	n, _ := f.ReadAt(b[:], walVersion) // too short: no database yet
+	return n == 1 && b[0] == 2, nil
 }
 
 func (s *Store) connOptions(a access) connOptions {
