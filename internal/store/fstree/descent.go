@@ -90,12 +90,20 @@ func (d *Descent) Close() {
 	d.levels, d.oldest = nil, 0
 }
 
-// path is top, the names of the directories on the way to that depth, and name.
+// maxPath bounds the length in bytes of paths in messages, about.
+const maxPath = 4096
+
+// path is top, the names of the directories on the way to that depth, and
+// name. The middle of a path that is too long to read is left out.
 func (d *Descent) path(top string, depth int, name string) string {
 	var b strings.Builder
 	b.WriteString(top)
 	for i := 1; i < depth; i++ {
 		b.WriteByte('/')
+		if b.Len() > maxPath {
+			b.WriteString("...")
+			break
+		}
 		b.WriteString(d.levels[i].name)
 	}
 	b.WriteByte('/')

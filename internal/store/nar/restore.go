@@ -45,10 +45,15 @@ func (t *restorer) at(name string) (dir int, component string) {
 	return t.dirs.FD(), name
 }
 
+// maxShown bounds the directories of a path in a message.
+const maxShown = 32
+
 func (t *restorer) fail(doing, name string, err error) error {
 	path := t.dest
-	if t.dirs.Depth() > 0 {
-		path = strings.Join(append(t.names[:len(t.names):len(t.names)], name), "/")
+	if n := len(t.names); n > maxShown {
+		path = strings.Join(t.names[:maxShown], "/") + "/.../" + name
+	} else if n > 0 {
+		path = strings.Join(append(t.names[:n:n], name), "/")
 	}
 	return fmt.Errorf("%s '%s': %w", doing, path, err)
 }
