@@ -43,11 +43,28 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 		ReservedSpace: s.settings.GCReservedSpace, AllowSymlinked: s.settings.AllowSymlinkedStore,
 		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
 	}
+	if mode == writing {
+		if cfg.BuildGroup, err = s.buildGroup(); err != nil {
+			return nil, err
+		}
+	}
 	s.store, err = store.Open(cfg)
 	if mode == reading && errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("there is no store at '%s' (no database in '%s')", s.dirs.RealStore, s.dirs.State)
 	}
 	return s, err
+}
+
+// buildGroup is the group that the store directory must belong to, 0 for any.
+// Builders in a sandbox do not write to the store itself, so without a group
+// of accounts the directory is left alone for as long as all are sandboxed.
+func (s *session) buildGroup() (int, error) {
+	users := s.users()
+	if users == nil || users.Group == "" && s.settings.Sandbox == config.SandboxOn {
+		return 0, nil
+	}
+	gid, err := users.GID()
+	return int(gid), err
 }
 
 // configure loads the settings without opening anything.

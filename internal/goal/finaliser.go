@@ -19,7 +19,7 @@ const FinaliseChild = "__finalise"
 // starting a child.
 const (
 	finaliseNodes = 64
-	finaliseBytes = 1 << 20
+	finaliseBytes = 512 << 10
 )
 
 // A finaliser works on the outputs of one build, here or in a child.

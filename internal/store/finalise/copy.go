@@ -15,13 +15,20 @@ import (
 	"gobuild/internal/store/refscan"
 )
 
-// privatePrefix starts the names of the directories that copies are made in.
-const privatePrefix = ".tmp-finalise-"
+// privateName names the directories that copies are made in. It starts with
+// the hash part of the output, which is a temporary root: collectors leave
+// alone what begins like one.
+func privateName(dest string) string {
+	base := filepath.Base(dest)
+	return base[:min(len(base), hashLen)] + "-finalise-*"
+}
+
+const hashLen = 32
 
 // copy makes the output anew in a directory that is nobody else's and never
 // was, beside its destination, and returns where.
 func (r *run) copy(o *Output) (string, error) {
-	private, err := os.MkdirTemp(filepath.Dir(o.Dest), privatePrefix)
+	private, err := os.MkdirTemp(filepath.Dir(o.Dest), privateName(o.Dest))
 	if err != nil {
 		return "", fmt.Errorf("making a place for a copy of '%s': %w", o.Name, err)
 	}
