@@ -25,11 +25,19 @@ type place struct {
 // leaving the sandbox's root.
 func (p *planner) contents() {
 	places := p.places()
-	for i, at := range places {
-		p.put(at, outermost(places[:i], at.target))
+	var inside []place
+	for _, at := range places {
+		if outermost(places, at.target) != nil {
+			inside = append(inside, at)
+		} else {
+			p.put(at)
+		}
 	}
-	p.devLinks(places)
-	p.etc(places)
+	for _, at := range inside { // through a link, perhaps into a later one
+		p.putInside(at, relative(at.target))
+	}
+	p.devLinks()
+	p.etc()
 	p.inputsReadOnly(outermost(places, p.storeDir+"/."))
 }
 
@@ -44,11 +52,11 @@ func (p *planner) places() []place {
 	}
 	own(p.storeDir, path.Join(p.chroot, "store"))
 	own(p.buildDir, path.Join(p.wrapper, "build"))
-	if !p.binds1("/tmp") {
+	if !p.bindsAt("/tmp") {
 		own("/tmp", path.Join(p.wrapper, "tmp"))
 	}
 	places = append(places, place{node: node{target: "/proc"}, mount: (*planner).mountProc})
-	if p.shm && !p.binds1("/dev/shm") {
+	if p.shm && !p.bindsAt("/dev/shm") {
 		places = append(places, place{node: node{target: "/dev/shm"}, mount: (*planner).mountShm})
 	}
 	if p.ownPts() {
@@ -58,14 +66,14 @@ func (p *planner) places() []place {
 	return places
 }
 
-// binds1 tells whether target itself is bound.
-func (p *planner) binds1(target string) bool {
+// bindsAt tells whether target itself is bound.
+func (p *planner) bindsAt(target string) bool {
 	return slices.ContainsFunc(p.binds, func(n node) bool { return n.target == target })
 }
 
 // ownPts tells whether the sandbox gets pseudo-terminals of its own.
 func (p *planner) ownPts() bool {
-	return p.pts && !p.binds1("/dev/pts") && !p.binds1("/dev/ptmx") && !p.binds1("/dev")
+	return p.pts && !p.bindsAt("/dev/pts") && !p.bindsAt("/dev/ptmx") && !p.bindsAt("/dev")
 }
 
 // outermost finds the bind or link of the host that a target lies in, if any.
@@ -78,16 +86,14 @@ func outermost(places []place, target string) *place {
 	return nil
 }
 
-// put makes one place. host is the bind or link that it lies in, or nil.
-func (p *planner) put(at place, host *place) {
+// put makes a place among the plan's own directories.
+func (p *planner) put(at place) {
 	rel := relative(at.target)
-	switch {
-	case host != nil:
-		p.putInside(at, rel)
-	case at.kind == kindLink:
+	switch at.kind {
+	case kindLink:
 		p.parents(rel)
 		p.symlink(at.link, rel)
-	case at.kind == kindFile:
+	case kindFile:
 		p.parents(rel)
 		p.file(rel)
 		p.attach(at, rel)
@@ -103,23 +109,21 @@ func (p *planner) attach(at place, target string) {
 	case at.mount != nil:
 		at.mount(p, target)
 	case at.own:
-		p.mount(at.what(), needsMount, str(at.source), target, null(), unix.MS_BIND, "MS_BIND", null())
+		p.bind(at, target, unix.MS_BIND, "MS_BIND")
 	default:
-		p.mount(at.what(), needsMount, str(at.source), target, null(), unix.MS_BIND|unix.MS_REC, "MS_BIND|MS_REC", null())
+		p.bind(at, target, unix.MS_BIND|unix.MS_REC, "MS_BIND|MS_REC")
 	}
 }
 
-func (n *node) what() string {
-	if n.source == n.target {
-		return fmt.Sprintf("binding '%s'", n.target)
-	}
-	return fmt.Sprintf("binding '%s' at '%s'", n.source, n.target)
+func (p *planner) bind(at place, target string, flags uint64, text string) {
+	s := p.mount("binding", needsMount, str(at.source), target, null(), flags, text, null())
+	s.path, s.at = at.source, at.target
 }
 
 // putInside makes a place inside a directory of the host, where it exists
 // already. A link must exist, too, and stays as it is.
 func (p *planner) putInside(at place, rel string) {
-	what := at.what()
+	what := fmt.Sprintf("binding '%s' at '%s' inside another", at.source, at.target)
 	switch at.kind {
 	case kindDir:
 		p.enter(rel, what)
@@ -128,10 +132,10 @@ func (p *planner) putInside(at place, rel string) {
 	case kindFile:
 		p.find(rel, what, unix.O_PATH, "O_PATH", regFile)
 		p.add(step{name: "open_tree", nr: unix.SYS_OPEN_TREE, what: what, needs: needsMount, save: regTree,
-			args: []arg{cwd(), str(at.source), flag(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC")}})
+			args: []arg{cwd(), str(at.source), bits(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC")}})
 		p.add(step{name: "move_mount", nr: unix.SYS_MOVE_MOUNT, what: what, needs: needsMount,
 			args: []arg{from(regTree), str(""), from(regFile), str(""),
-				flag(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH")}})
+				bits(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH")}})
 		p.do("close", unix.SYS_CLOSE, what, from(regTree))
 		p.do("close", unix.SYS_CLOSE, what, from(regFile))
 	case kindLink:
@@ -168,17 +172,17 @@ func (p *planner) dir(rel string) {
 	}
 	p.parents(rel)
 	p.made[rel] = true
-	p.do("mkdirat", unix.SYS_MKDIRAT, fmt.Sprintf("making the directory '/%s'", rel), cwd(), str(rel), octal(0o755))
+	p.do("mkdirat", unix.SYS_MKDIRAT, "making the directory", cwd(), str(rel), octal(0o755)).path = rel
 }
 
 // file makes an empty file: mknod opens nothing, follows nothing and demands
 // that nothing is there.
 func (p *planner) file(rel string) {
-	p.do("mknodat", unix.SYS_MKNODAT, fmt.Sprintf("making the file '%s'", rel), cwd(), str(rel), flag(unix.S_IFREG|0o644, "S_IFREG|0644"), num(0))
+	p.do("mknodat", unix.SYS_MKNODAT, "making the file", cwd(), str(rel), bits(unix.S_IFREG|0o644, "S_IFREG|0644"), num(0)).path = rel
 }
 
 func (p *planner) symlink(text, rel string) {
-	p.do("symlinkat", unix.SYS_SYMLINKAT, fmt.Sprintf("making the symbolic link '%s'", rel), str(text), cwd(), str(rel))
+	p.do("symlinkat", unix.SYS_SYMLINKAT, "making the symbolic link", str(text), cwd(), str(rel)).path = rel
 }
 
 func (p *planner) mountProc(target string) {
@@ -197,12 +201,12 @@ func (p *planner) mountPts(target string) {
 }
 
 // devLinks makes the links of /dev.
-func (p *planner) devLinks(places []place) {
-	if p.binds1("/dev") {
+func (p *planner) devLinks() {
+	if p.bindsAt("/dev") {
 		return
 	}
 	for _, dir := range []string{"dev", "dev/shm", "dev/pts"} {
-		if !p.binds1("/" + dir) {
+		if !p.bindsAt("/" + dir) {
 			p.dir(dir)
 		}
 	}
@@ -213,15 +217,15 @@ func (p *planner) devLinks(places []place) {
 		links = append(links, struct{ name, text string }{"dev/ptmx", "/dev/pts/ptmx"})
 	}
 	for _, l := range links {
-		if !p.binds1("/" + l.name) {
+		if !p.bindsAt("/" + l.name) {
 			p.symlink(l.text, l.name)
 		}
 	}
 }
 
 // etc writes the configuration files that a builder finds.
-func (p *planner) etc(places []place) {
-	if p.binds1("/etc") {
+func (p *planner) etc() {
+	if p.bindsAt("/etc") {
 		return
 	}
 	p.dir("etc")
@@ -236,13 +240,12 @@ func (p *planner) etc(places []place) {
 		files = append(files, struct{ name, contents string }{"etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"})
 	}
 	for _, f := range files {
-		if p.binds1("/" + f.name) {
+		if p.bindsAt("/" + f.name) {
 			continue
 		}
-		what := fmt.Sprintf("writing '/%s'", f.name)
-		p.add(step{name: "openat", nr: unix.SYS_OPENAT, what: what, save: regFile, args: []arg{cwd(), str(f.name),
-			flag(unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, "O_WRONLY|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC"), octal(0o644)}})
-		p.fill(what, f.contents, needsNothing)
+		p.add(step{name: "openat", nr: unix.SYS_OPENAT, what: "writing", path: f.name, save: regFile, args: []arg{cwd(), str(f.name),
+			bits(unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, "O_WRONLY|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC"), octal(0o644)}})
+		p.fill(f.name, f.contents, needsNothing)
 	}
 	p.do("fchmodat", unix.SYS_FCHMODAT, "protecting '/etc'", cwd(), str("etc"), octal(0o555))
 }
@@ -265,11 +268,11 @@ func (p *planner) inputsReadOnly(host *place) {
 		case kindFile:
 			p.file(n.target)
 		default:
-			p.do("mkdirat", unix.SYS_MKDIRAT, fmt.Sprintf("making the directory '%s'", n.target), cwd(), str(n.target), octal(0o755))
+			p.do("mkdirat", unix.SYS_MKDIRAT, "making the directory", cwd(), str(n.target), octal(0o755)).path = n.target
 		}
 		p.attach(at, n.target)
 		if p.remount != 0 {
-			p.mount(fmt.Sprintf("making '%s' read-only", n.target), needsMount, null(), n.target, null(), p.remount, fmt.Sprintf("%#x", p.remount), null())
+			p.mount("making read-only", needsMount, null(), n.target, null(), p.remount, "", null()).path = n.target
 		}
 	}
 	if p.remount == 0 {
@@ -284,5 +287,5 @@ func (p *planner) inputsReadOnly(host *place) {
 // attributes changes those of the mount that the init is in.
 func (p *planner) attributes(what string, flags uint64, flagText string, attr []byte, text string) {
 	p.add(step{name: "mount_setattr", nr: unix.SYS_MOUNT_SETATTR, what: what, needs: needsMount,
-		args: []arg{cwd(), str("."), flag(flags, flagText), bytesArg(attr, text), num(uint64(len(attr)))}})
+		args: []arg{cwd(), str("."), bits(flags, flagText), bytesArg(attr, text), num(uint64(len(attr)))}})
 }

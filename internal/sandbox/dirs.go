@@ -89,8 +89,11 @@ func makeDirAt(dir int, name string) (int, error) {
 func (w *World) makeChroot() error {
 	w.chroot = path.Join(w.policy.realStoreDir(), w.build.DrvBase+".chroot")
 	err := unix.Mkdir(w.chroot, 0o700)
-	if errors.Is(err, unix.EEXIST) { // left by an engine that died
-		if err = RemoveTree(w.chroot); err == nil {
+	if errors.Is(err, unix.EEXIST) { // left by an engine that died, or put there by a builder
+		if err = unix.Unlink(w.chroot); errors.Is(err, unix.EISDIR) {
+			err = RemoveTree(w.chroot)
+		}
+		if err == nil {
 			err = unix.Mkdir(w.chroot, 0o700)
 		}
 	}

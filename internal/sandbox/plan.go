@@ -29,6 +29,7 @@ func (s *survey) cloneFlags() uintptr {
 // plan makes the plan for a survey.
 func (s *survey) plan() *plan {
 	p := &planner{survey: s, made: map[string]bool{".": true}}
+	p.steps = make([]step, 0, 128+2*len(s.inputs)) // most take two
 	if s.sandboxed {
 		p.namespaces()
 		p.root()
@@ -44,11 +45,15 @@ func (s *survey) plan() *plan {
 	return &p.plan
 }
 
-func (p *planner) add(s step) { p.steps = append(p.steps, s) }
+// add adds a step, which is valid until the next one.
+func (p *planner) add(s step) *step {
+	p.steps = append(p.steps, s)
+	return &p.steps[len(p.steps)-1]
+}
 
 // do adds a step that needs nothing special of the machine.
-func (p *planner) do(name string, nr uint32, what string, args ...arg) {
-	p.add(step{name: name, nr: nr, what: what, args: args})
+func (p *planner) do(name string, nr uint32, what string, args ...arg) *step {
+	return p.add(step{name: name, nr: nr, what: what, args: args})
 }
 
 // namespaces leaves the host's namespaces.
@@ -62,9 +67,9 @@ func (p *planner) namespaces() {
 		flags, text = flags|unix.CLONE_NEWUSER|unix.CLONE_NEWPID, "CLONE_NEWUSER|CLONE_NEWPID|"+text
 		needs, what = needsUserNamespace, "making a user namespace and others inside it"
 	}
-	p.add(step{name: "unshare", nr: unix.SYS_UNSHARE, what: what, needs: needs, args: []arg{flag(flags, text)}})
+	p.add(step{name: "unshare", nr: unix.SYS_UNSHARE, what: what, needs: needs, args: []arg{bits(flags, text)}})
 	p.add(step{name: "unshare", nr: unix.SYS_UNSHARE, what: "making a cgroup namespace", needs: needsNamespaces,
-		args: []arg{flag(unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP")}, ignore: []syscall.Errno{unix.EINVAL}})
+		args: []arg{bits(unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP")}, ignore: []syscall.Errno{unix.EINVAL}})
 	if p.rootless {
 		p.mapIDs()
 		p.add(step{name: "successor", nr: successor, what: "making the first process of a PID namespace", needs: needsNamespaces})
@@ -87,17 +92,16 @@ func (p *planner) mapIDs() {
 
 // write writes an existing file.
 func (p *planner) write(name, contents string, needs facility) {
-	what := fmt.Sprintf("writing '%s'", name)
-	p.add(step{name: "openat", nr: unix.SYS_OPENAT, what: what, needs: needs, save: regFile,
-		args: []arg{cwd(), str(name), flag(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY|O_CLOEXEC")}})
-	p.fill(what, contents, needs)
+	p.add(step{name: "openat", nr: unix.SYS_OPENAT, what: "writing", path: name, needs: needs, save: regFile,
+		args: []arg{cwd(), str(name), bits(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY|O_CLOEXEC")}})
+	p.fill(name, contents, needs)
 }
 
 // fill writes the file that has just been opened, and closes it.
-func (p *planner) fill(what, contents string, needs facility) {
-	p.add(step{name: "write", nr: unix.SYS_WRITE, what: what, needs: needs,
+func (p *planner) fill(name, contents string, needs facility) {
+	p.add(step{name: "write", nr: unix.SYS_WRITE, what: "writing", path: name, needs: needs,
 		args: []arg{from(regFile), str(contents), num(uint64(len(contents)))}})
-	p.do("close", unix.SYS_CLOSE, what, from(regFile))
+	p.do("close", unix.SYS_CLOSE, "closing", from(regFile)).path = name
 }
 
 // loopback brings up the only interface of a fresh network namespace.
@@ -107,8 +111,8 @@ func (p *planner) loopback() {
 	copy(request, "lo")
 	copy(request[unix.IFNAMSIZ:], words(unix.IFF_UP | unix.IFF_LOOPBACK | unix.IFF_RUNNING)[:2])
 	p.add(step{name: "socket", nr: unix.SYS_SOCKET, what: what, save: regFile, args: []arg{
-		flag(unix.AF_INET, "AF_INET"), flag(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, "SOCK_DGRAM|SOCK_CLOEXEC"), num(0)}})
-	p.do("ioctl", unix.SYS_IOCTL, what, from(regFile), flag(unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"),
+		bits(unix.AF_INET, "AF_INET"), bits(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, "SOCK_DGRAM|SOCK_CLOEXEC"), num(0)}})
+	p.do("ioctl", unix.SYS_IOCTL, what, from(regFile), bits(unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"),
 		bytesArg(request, `{"lo", IFF_UP|IFF_LOOPBACK|IFF_RUNNING}`))
 	p.do("close", unix.SYS_CLOSE, what, from(regFile))
 }
@@ -122,17 +126,17 @@ func (p *planner) root() {
 	if !p.rootless {
 		options += fmt.Sprintf(",gid=%d", p.hostGID)
 	}
-	p.mount(fmt.Sprintf("mounting a file system on '%s'", root), needsMount, str("none"), root, str("tmpfs"),
-		unix.MS_NOSUID|unix.MS_NODEV, "MS_NOSUID|MS_NODEV", str(options))
-	p.do("chdir", unix.SYS_CHDIR, fmt.Sprintf("entering '%s'", root), str(root))
-	p.add(step{name: "openat", nr: unix.SYS_OPENAT, what: fmt.Sprintf("opening '%s'", root), save: regRoot,
-		args: []arg{cwd(), str("."), flag(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, "O_PATH|O_DIRECTORY|O_CLOEXEC")}})
+	p.mount("mounting a file system on", needsMount, str("none"), root, str("tmpfs"),
+		unix.MS_NOSUID|unix.MS_NODEV, "MS_NOSUID|MS_NODEV", str(options)).path = root
+	p.do("chdir", unix.SYS_CHDIR, "entering", str(root)).path = root
+	p.add(step{name: "openat", nr: unix.SYS_OPENAT, what: "opening", path: root, save: regRoot,
+		args: []arg{cwd(), str("."), bits(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, "O_PATH|O_DIRECTORY|O_CLOEXEC")}})
 }
 
 // mount adds a mount; target is as the init sees it.
-func (p *planner) mount(what string, needs facility, source arg, target string, fstype arg, flags uint64, text string, data arg) {
-	p.add(step{name: "mount", nr: unix.SYS_MOUNT, what: what, needs: needs,
-		args: []arg{source, str(target), fstype, flag(flags, text), data}})
+func (p *planner) mount(what string, needs facility, source arg, target string, fstype arg, flags uint64, text string, data arg) *step {
+	return p.add(step{name: "mount", nr: unix.SYS_MOUNT, what: what, needs: needs,
+		args: []arg{source, str(target), fstype, bits(flags, text), data}})
 }
 
 // pivot makes the new root the only one.
@@ -141,16 +145,16 @@ func (p *planner) pivot() {
 	p.do("fchdir", unix.SYS_FCHDIR, what, from(regRoot))
 	p.do("close", unix.SYS_CLOSE, what, from(regRoot))
 	p.add(step{name: "pivot_root", nr: unix.SYS_PIVOT_ROOT, what: what, needs: needsMount, args: []arg{str("."), str(".")}})
-	p.do("umount2", unix.SYS_UMOUNT2, what, str("."), flag(unix.MNT_DETACH, "MNT_DETACH"))
+	p.do("umount2", unix.SYS_UMOUNT2, what, str("."), bits(unix.MNT_DETACH, "MNT_DETACH"))
 	p.do("chdir", unix.SYS_CHDIR, what, str("/"))
 }
 
 // limits sets what every builder gets alike.
 func (p *planner) limits() {
 	p.do("umask", unix.SYS_UMASK, "setting the file mode mask", octal(0o022))
-	p.do("prlimit64", unix.SYS_PRLIMIT64, "limiting core dumps", num(0), flag(unix.RLIMIT_CORE, "RLIMIT_CORE"),
+	p.do("prlimit64", unix.SYS_PRLIMIT64, "limiting core dumps", num(0), bits(unix.RLIMIT_CORE, "RLIMIT_CORE"),
 		bytesArg(words(0, p.coreLimit), fmt.Sprintf("{0, %#x}", p.coreLimit)), null())
-	p.do("personality", unix.SYS_PERSONALITY, "setting the personality", flag(p.personality, fmt.Sprintf("%#08x", p.personality)))
+	p.do("personality", unix.SYS_PERSONALITY, "setting the personality", bits(p.personality, fmt.Sprintf("%#08x", p.personality)))
 }
 
 // identity becomes the builder's user. With a user namespace it keeps its
@@ -159,13 +163,17 @@ func (p *planner) limits() {
 func (p *planner) identity() {
 	if !p.rootless {
 		if p.userNS {
-			p.do("prctl", unix.SYS_PRCTL, "keeping capabilities", flag(unix.PR_SET_SECUREBITS, "PR_SET_SECUREBITS"),
-				flag(secbitNoSetuidFixup, "SECBIT_NO_SETUID_FIXUP"))
+			p.do("prctl", unix.SYS_PRCTL, "keeping capabilities", bits(unix.PR_SET_SECUREBITS, "PR_SET_SECUREBITS"),
+				bits(secbitNoSetuidFixup, "SECBIT_NO_SETUID_FIXUP"))
 		}
 		p.become()
 	}
-	p.do("prctl", unix.SYS_PRCTL, "tying the builder to the engine", flag(unix.PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
-		flag(uint64(unix.SIGKILL), "SIGKILL"))
+	// else the builder would hold the engine's keys
+	p.add(step{name: "keyctl", nr: unix.SYS_KEYCTL, what: "leaving the session's keyring",
+		args:   []arg{bits(unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"), null()},
+		ignore: []syscall.Errno{unix.ENOSYS, unix.EPERM, unix.EDQUOT, unix.EACCES}})
+	p.do("prctl", unix.SYS_PRCTL, "tying the builder to the engine", bits(unix.PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
+		bits(uint64(unix.SIGKILL), "SIGKILL"))
 }
 
 const secbitNoSetuidFixup = 1 << 2
@@ -182,25 +190,25 @@ func (p *planner) become() {
 		return
 	}
 	// else /proc/self would belong to root now
-	p.do("prctl", unix.SYS_PRCTL, "becoming dumpable", flag(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), num(1))
+	p.do("prctl", unix.SYS_PRCTL, "becoming dumpable", bits(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), num(1))
 	p.add(step{name: "unshare", nr: unix.SYS_UNSHARE, what: "making a user namespace", needs: needsUserNamespace,
-		args: []arg{flag(unix.CLONE_NEWUSER, "CLONE_NEWUSER")}})
+		args: []arg{bits(unix.CLONE_NEWUSER, "CLONE_NEWUSER")}})
 	p.mapIDs()
 }
 
 // lockdown takes away what cannot be given back.
 func (p *planner) lockdown() {
 	if !p.newPrivs {
-		p.do("prctl", unix.SYS_PRCTL, "giving up new privileges", flag(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), num(1), num(0), num(0), num(0))
+		p.do("prctl", unix.SYS_PRCTL, "giving up new privileges", bits(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), num(1), num(0), num(0), num(0))
 	}
 	if p.network {
 		p.scope()
 	}
 	if p.filter != nil {
-		program := arg{kind: argData, data: words(uint64(len(p.filter) / 8)), point: p.filter,
+		program := arg{kind: argPointer, data: words(uint64(len(p.filter) / 8)), point: p.filter,
 			text: fmt.Sprintf("{%d instructions}", len(p.filter)/8)}
 		p.add(step{name: "seccomp", nr: unix.SYS_SECCOMP, what: "loading the system call filter", needs: needsFilter,
-			args: []arg{flag(unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"), num(0), program}})
+			args: []arg{bits(unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"), num(0), program}})
 	}
 }
 
@@ -226,9 +234,9 @@ func (p *planner) execute() {
 	if dir == "" {
 		dir = p.buildDir
 	}
-	p.do("chdir", unix.SYS_CHDIR, fmt.Sprintf("changing into directory '%s'", dir), str(dir))
-	p.do("write", unix.SYS_WRITE, "reporting", num(4), str("R"), num(1))
-	p.add(step{name: "execve", nr: unix.SYS_EXECVE, what: fmt.Sprintf("executing '%s'", c.Path), needs: needsBuilder,
+	p.do("chdir", unix.SYS_CHDIR, "changing into directory", str(dir)).path = dir
+	p.do("write", unix.SYS_WRITE, "reporting", num(reportFD), str("R"), num(1))
+	p.add(step{name: "execve", nr: unix.SYS_EXECVE, what: "executing", path: c.Path, needs: needsBuilder,
 		args: []arg{str(c.Path), strs(c.Argv), strs(c.Env)}})
 }
 

@@ -29,6 +29,9 @@ type Report struct {
 	diagnose func(facility, error) string
 }
 
+// reportFD is the init's descriptor for it.
+const reportFD = 4
+
 // FD is the read end, which does not block. The caller of Start closes it.
 func (r *Report) FD() int { return r.fd }
 
@@ -85,7 +88,7 @@ func (r *Report) End() error {
 	if s.needs == needsBuilder {
 		return &ExecError{Path: r.path, Err: r.errno}
 	}
-	return &SetupError{Step: s.what, Err: r.errno, Hint: r.diagnose(s.needs, r.errno)}
+	return &SetupError{Step: s.doing(), Err: r.errno, Hint: r.diagnose(s.needs, r.errno)}
 }
 
 // Settle finds out which process the builder is, if that is still open, and

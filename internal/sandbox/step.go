@@ -16,6 +16,8 @@ type step struct {
 	nr     uint32
 	args   []arg
 	what   string          // what it does, as a message says it
+	path   string          // and with which file; may be empty
+	at     string          // and where to; may be empty
 	needs  facility        // what the machine must offer for it
 	save   register        // takes the result
 	ignore []syscall.Errno // at most four: such a failure skips steps instead
@@ -39,36 +41,60 @@ type argKind uint8
 
 const (
 	argNumber argKind = iota
-	argData
+	argPointer
 	argRegister
 )
 
-// An arg is one argument of a step.
+// An arg is one argument of a step. What a pointer points to is a string, or
+// else one of data and list.
 type arg struct {
-	kind  argKind
-	value uint64
-	data  []byte   // argData: the bytes pointed to
-	list  []string // argData: or strings, as a vector of pointers that ends with a null one
-	point []byte   // argData: bytes whose address is put at the end of data
-	text  string
+	kind   argKind
+	value  uint64
+	string string
+	data   []byte
+	point  []byte   // bytes whose address is put at the end of data
+	list   []string // a vector of pointers to strings that ends with a null one
+	text   string   // for people; "": the string, or the value
 }
 
-func num(n uint64) arg               { return arg{value: n, text: strconv.FormatUint(n, 10)} }
-func octal(n uint64) arg             { return arg{value: n, text: "0" + strconv.FormatUint(n, 8)} }
-func flag(n uint64, text string) arg { return arg{value: n, text: text} }
-func cwd() arg                       { return arg{value: atCwd, text: "AT_FDCWD"} }
-func null() arg                      { return arg{text: "NULL"} }
-func from(r register) arg {
-	return arg{kind: argRegister, value: uint64(r - 1), text: fmt.Sprintf("r%d", r)}
-}
-func bytesArg(b []byte, text string) arg { return arg{kind: argData, data: b, text: text} }
-
-func str(s string) arg {
-	return arg{kind: argData, data: append([]byte(s), 0), text: strconv.Quote(s)}
-}
+func num(n uint64) arg                   { return arg{value: n} }
+func octal(n uint64) arg                 { return arg{value: n, text: "0" + strconv.FormatUint(n, 8)} }
+func bits(n uint64, text string) arg     { return arg{value: n, text: text} }
+func cwd() arg                           { return arg{value: atCwd, text: "AT_FDCWD"} }
+func null() arg                          { return arg{text: "NULL"} }
+func from(r register) arg                { return arg{kind: argRegister, value: uint64(r - 1)} }
+func str(s string) arg                   { return arg{kind: argPointer, string: s} }
+func bytesArg(b []byte, text string) arg { return arg{kind: argPointer, data: b, text: text} }
 
 func strs(list []string) arg {
-	return arg{kind: argData, list: append([]string{}, list...), text: fmt.Sprintf("%q", list)}
+	return arg{kind: argPointer, list: append([]string{}, list...)}
+}
+
+// String prints the argument as a plan shows it.
+func (a arg) String() string {
+	switch {
+	case a.text != "":
+		return a.text
+	case a.kind == argRegister:
+		return "r" + strconv.FormatUint(a.value+1, 10)
+	case a.kind == argNumber:
+		return strconv.FormatUint(a.value, 10)
+	case a.list != nil:
+		return fmt.Sprintf("%q", a.list)
+	}
+	return strconv.Quote(a.string)
+}
+
+// doing is the step in words.
+func (s *step) doing() string {
+	text := s.what
+	if s.path != "" {
+		text += " '" + s.path + "'"
+	}
+	if s.at != "" && s.at != s.path {
+		text += " at '" + s.at + "'"
+	}
+	return text
 }
 
 // words packs 64-bit numbers.
@@ -86,7 +112,7 @@ const atCwd = ^uint64(99) // AT_FDCWD is -100
 func (s *step) String() string {
 	texts := make([]string, len(s.args))
 	for i, a := range s.args {
-		texts[i] = a.text
+		texts[i] = a.String()
 	}
 	line := s.name + "(" + strings.Join(texts, ", ") + ")"
 	if s.save != 0 {
@@ -151,19 +177,26 @@ func (e *encoder) pointTo(where, to uint64) {
 func (e *encoder) addList(list []string) uint64 {
 	at := e.add(make([]byte, 8*(len(list)+1)))
 	for i, s := range list {
-		e.pointTo(at+8*uint64(i), uint64(len(e.data)))
-		e.data = append(e.data, s...)
-		e.data = append(e.data, 0)
+		e.pointTo(at+8*uint64(i), e.addString(s))
 	}
 	return at
 }
 
+func (e *encoder) addString(s string) uint64 {
+	at := len(e.data)
+	e.data = append(e.data, s...)
+	e.data = append(e.data, 0)
+	return uint64(at)
+}
+
 func (e *encoder) arg(a arg) uint64 {
 	switch {
-	case a.kind != argData:
+	case a.kind != argPointer:
 		return a.value
 	case a.list != nil:
 		return e.addList(a.list)
+	case a.data == nil:
+		return e.addString(a.string)
 	case a.point != nil:
 		to := e.add(a.point)
 		at := e.add(append(a.data[:len(a.data):len(a.data)], make([]byte, 8)...))
@@ -175,7 +208,7 @@ func (e *encoder) arg(a arg) uint64 {
 
 // encode makes the bytes that the init reads.
 func (p *plan) encode() []byte {
-	var e encoder
+	e := encoder{data: make([]byte, 0, 128*len(p.steps))}
 	steps := make([]byte, 0, len(p.steps)*stepSize)
 	for i := range p.steps {
 		steps = p.steps[i].append(steps, &e)

@@ -103,7 +103,7 @@ func (w *World) giveToBuilder(fd int, mode uint32) error {
 
 // Start makes the builder's process, with its output going to logW. It returns
 // before the sandbox exists: the Report says how that goes. The caller reaps
-// the process and closes the Report.
+// the process and closes the Report's FD. A World is good for one start.
 func (w *World) Start(c Command, logW int) (*proc.Process, *Report, error) {
 	return w.start(c, logW)
 }
