@@ -50,6 +50,9 @@ func (s *Store) AddTree(a Addition, source string) (storepath.Path, error) {
 
 // ComputePath tells the path that AddTree would add source at.
 func (s *Store) ComputePath(a Addition, source string) (storepath.Path, error) {
+	if err := a.check(); err != nil {
+		return "", err
+	}
 	in, err := openSource(a.Method, source)
 	if err != nil {
 		return "", err
@@ -60,6 +63,16 @@ func (s *Store) ComputePath(a Addition, source string) (storepath.Path, error) {
 		return "", fmt.Errorf("reading '%s': %w", source, err)
 	}
 	return s.dir.Content(a.address(sum), a.Name, storepath.References{Others: a.References})
+}
+
+func (a *Addition) check() error {
+	switch {
+	case a.Method == storepath.Git:
+		return fmt.Errorf("adding '%s': git hashing is not supported", a.Name)
+	case a.Algorithm == digest.Unknown:
+		return fmt.Errorf("adding '%s': no hash algorithm given", a.Name)
+	}
+	return storepath.CheckName(a.Name)
 }
 
 func (a *Addition) address(sum hash.Hash) storepath.ContentAddress {
@@ -76,7 +89,7 @@ func (s *Store) AddStream(a Addition, r io.Reader) (storepath.Path, error) {
 	if s.cfg.ReadOnly {
 		return "", ErrReadOnly
 	}
-	if err := storepath.CheckName(a.Name); err != nil {
+	if err := a.check(); err != nil {
 		return "", err
 	}
 	sum := a.Algorithm.New()
@@ -158,15 +171,19 @@ func materialise(m storepath.Method, in io.Reader, dest string) error {
 
 // Adopt moves a complete, canonical tree from elsewhere on the store's file
 // system to info.Path and registers it. If that is valid by then, the tree
-// stays where it is: it is the caller's to remove.
+// stays where it is: it is the caller's to remove. It waits for the path's
+// lock, which the caller must not hold, unless Config.HeldLocks says so.
 func (s *Store) Adopt(info Info, tree string) error {
 	if valid, err := s.rootedAndValid(info.Path); valid || err != nil {
 		return err
 	}
 	dest := s.RealPath(info.Path)
-	lock, _, err := pathlock.Acquire([]string{dest}, pathlock.Block)
-	if err != nil {
-		return err
+	lock := &pathlock.Lock{}
+	if !slices.Contains(s.cfg.HeldLocks, info.Path) {
+		var err error
+		if lock, _, err = pathlock.Acquire([]string{dest}, pathlock.Block); err != nil {
+			return err
+		}
 	}
 	fate := pathlock.Keep
 	defer func() { lock.Release(fate) }()

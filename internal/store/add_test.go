@@ -11,6 +11,7 @@ import (
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/drv"
 	"gobuild/internal/store/nar"
+	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 )
 
@@ -143,6 +144,17 @@ func TestAddRefuses(t *testing.T) {
 	nobody := fakePath(s.dir, 1, "nobody")
 	if _, err := s.AddText("x", []byte(nobody), []storepath.Path{nobody}); !errors.Is(err, ErrInvalidPath) {
 		t.Errorf("invalid reference: %v", err)
+	}
+	for _, a := range []Addition{
+		{Name: "x", Method: storepath.Git, Algorithm: digest.SHA1}, {Name: "x"},
+		{Name: "x", Method: storepath.Text, Algorithm: digest.SHA1}, {Name: ".", Algorithm: digest.SHA1},
+	} {
+		if p, err := s.AddTree(a, "add_test.go"); err == nil {
+			t.Errorf("%+v was added as '%s'", a, p)
+		}
+		if p, err := s.ComputePath(a, "add_test.go"); err == nil {
+			t.Errorf("%+v has the path '%s'", a, p)
+		}
 	}
 	if _, err := s.AddText("a/b", nil, nil); err == nil {
 		t.Error("a name with a slash was accepted")
@@ -277,5 +289,26 @@ func TestDerivationErrors(t *testing.T) {
 	}
 	if _, err := s.Derivation(dir); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file") {
 		t.Errorf("directory: %v", err)
+	}
+}
+
+// What is valid by the time that the lock is free must not be touched.
+func TestAdoptLosesRace(t *testing.T) {
+	cfg := testConfig(t)
+	p := fakePath(cfg.Dir, 1, "x")
+	cfg.HeldLocks = []storepath.Path{p}
+	s := openStore(t, cfg)
+	lock, _, err := pathlock.Acquire([]string{s.RealPath(p)}, pathlock.Block)
+	must(t, err)
+	defer lock.Release(pathlock.Delete)
+	for _, contents := range []string{"first", "second"} {
+		tmp, err := s.NewTempDir()
+		must(t, err)
+		must(t, os.WriteFile(tmp.Path+"/x", []byte(contents), 0o444))
+		must(t, s.Adopt(fakeInfo(p), tmp.Path+"/x"))
+		tmp.Remove()
+	}
+	if text, err := os.ReadFile(s.RealPath(p)); string(text) != "first" {
+		t.Errorf("stored %q, %v", text, err)
 	}
 }

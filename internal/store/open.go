@@ -31,6 +31,9 @@ type Config struct {
 	KeepXattrs     []string // extended attributes that added files may keep
 	BuildGroup     int      // when root: gid that may create paths in the store; 0 for none
 
+	// HeldLocks are the paths that a parent process has locked for us.
+	HeldLocks []storepath.Path
+
 	// Busy is how long SQLite itself waits for another process before the
 	// operation is started again; 0 means an hour.
 	Busy time.Duration
@@ -147,7 +150,7 @@ func (s *Store) connectWith(a access) error {
 		if a == readOnly {
 			return nil
 		}
-		return s.setJournal()
+		return errors.Join(s.setJournal(), s.db.keepWAL())
 	})
 }
 

@@ -3,9 +3,11 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
+	"gobuild/internal/store/digest"
 	"gobuild/internal/store/storepath"
 )
 
@@ -20,6 +22,9 @@ func (s *Store) Register(infos []Info) error {
 		return ErrReadOnly
 	}
 	for i := range infos {
+		if err := s.checkForm(&infos[i]); err != nil {
+			return err
+		}
 		if err := s.checkAddress(&infos[i]); err != nil {
 			return err
 		}
@@ -110,6 +115,28 @@ func boolInt(b bool) int64 {
 	return 0
 }
 
+// checkForm refuses what would not come out of the database as it went in.
+// References need no such care: they must be in it already.
+func (s *Store) checkForm(info *Info) error {
+	bad := func(why string) error { return fmt.Errorf("cannot register path '%s': %s", info.Path, why) }
+	switch {
+	case info.Path.Dir() != s.dir:
+		return bad("it is not in the Nix store")
+	case info.Deriver != "" && info.Deriver.Dir() != s.dir:
+		return bad("its deriver is not in the Nix store")
+	case info.NarHash.Algorithm() != digest.SHA256:
+		return bad("it has no SHA-256 hash")
+	case info.NarSize > math.MaxInt64:
+		return bad("its size is out of range")
+	}
+	for _, sig := range info.Sigs {
+		if sig == "" || strings.ContainsAny(sig, " \t\r\n\v\f") {
+			return bad(fmt.Sprintf("malformed signature %q", sig))
+		}
+	}
+	return nil
+}
+
 // checkAddress verifies that a path that claims to be content-addressed has
 // the name which its address gives it.
 func (s *Store) checkAddress(info *Info) error {
@@ -141,7 +168,7 @@ func (s *Store) tuneForWriting() error {
 		return nil
 	}
 	err := s.retry(func() error {
-		return errors.Join(s.db.run("wal-autocheckpoint"), s.db.run("journal-size-limit"), s.db.keepWAL())
+		return errors.Join(s.db.run("wal-autocheckpoint"), s.db.run("journal-size-limit"))
 	})
 	s.tuned = err == nil
 	return err

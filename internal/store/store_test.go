@@ -160,10 +160,20 @@ func TestRegisterIsAllOrNothing(t *testing.T) {
 	a, b, c := fakePath(s.dir, 1, "a"), fakePath(s.dir, 2, "b"), fakePath(s.dir, 3, "c")
 	claims := fakeInfo(c)
 	claims.CA = storepath.ContentAddress{Method: storepath.NAR, Digest: digest.Of(digest.SHA256, []byte("x"))}
+	change := func(f func(*Info)) []Info {
+		info := fakeInfo(a)
+		f(&info)
+		return []Info{fakeInfo(b), info}
+	}
 	for name, tc := range map[string]struct {
 		infos []Info
 		want  string
 	}{
+		"foreign path":      {change(func(i *Info) { i.Path = fakePath("/else/where", 1, "a") }), "is not in the Nix store"},
+		"foreign deriver":   {change(func(i *Info) { i.Deriver = fakePath("/else/where", 1, "a") }), "deriver is not in the Nix store"},
+		"no hash":           {change(func(i *Info) { i.NarHash = digest.Digest{} }), "has no SHA-256 hash"},
+		"huge":              {change(func(i *Info) { i.NarSize = 1 << 63 }), "size is out of range"},
+		"two signatures":    {change(func(i *Info) { i.Sigs = []string{"a:b c:d"} }), "malformed signature"},
 		"invalid reference": {[]Info{fakeInfo(a), fakeInfo(b, c)}, "path '" + string(c) + "' is not valid"},
 		"cycle": {
 			[]Info{fakeInfo(a, b), fakeInfo(b, c), fakeInfo(c, a)},
