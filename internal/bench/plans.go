@@ -11,7 +11,7 @@ import (
 
 // layerWidth and fanIn shape the large graphs: each derivation needs some of the layer below.
 const (
-	layerWidth = 1000
+	layerWidth = 200
 	fanIn      = 5
 )
 

@@ -67,12 +67,12 @@ func (c testCase) run(t *testing.T, lab *nixtest.Lab, tmpl *nixtest.Template, ni
 	if nixResult.Exit != c.exit {
 		t.Fatalf("the case expects exit status %d of real Nix, got %d:\n%s", c.exit, nixResult.Exit, nixResult.Stderr)
 	}
-	nixSaid := nixtest.Plainly(nixStore, nixResult)
+	nixSaid := c.sorted(nixtest.Plainly(nixStore, nixResult))
 
 	store := tmpl.NewStore(t)
 	result := gobuild.Run(t, store, request)
 	snapshot := nixtest.Take(t, store)
-	differences := append(nixtest.CompareResults(nixSaid, nixtest.Plainly(store, result)), nixtest.CompareSnapshots(nixSnapshot, snapshot)...)
+	differences := append(nixtest.CompareResults(nixSaid, c.sorted(nixtest.Plainly(store, result))), nixtest.CompareSnapshots(nixSnapshot, snapshot)...)
 	for _, d := range differences {
 		if why, ok := c.allow[d.Kind]; ok {
 			t.Logf("accepted, because %s: %s: %s", why, d.Kind, d.Text)
@@ -82,6 +82,16 @@ func (c testCase) run(t *testing.T, lab *nixtest.Lab, tmpl *nixtest.Template, ni
 	}
 	c.checkAllowed(t, result)
 	nixtest.Verify(t, lab.Tools, store)
+}
+
+// sorted takes the order out of standard error if the case says so.
+func (c testCase) sorted(r nixtest.Result) nixtest.Result {
+	if c.unordered {
+		lines := strings.SplitAfter(r.Stderr, "\n")
+		slices.Sort(lines)
+		r.Stderr = strings.Join(lines, "")
+	}
+	return r
 }
 
 // checkAllowed holds gobuild to its own promise where it may differ from Nix.

@@ -92,12 +92,13 @@ func stopAt(t *testing.T, engine nixtest.Engine, store *nixtest.Store, request n
 	}
 }
 
-// expectNothingLeft looks for processes, mounts and locks of a run that has ended. After SIGKILL the kernel may need a moment.
+// expectNothingLeft looks for processes, mounts and locks of a run that has ended. The kernel may need a moment to end what the
+// run killed, and more if it was killed itself.
 func expectNothingLeft(t *testing.T, store *nixtest.Store, marker string, mounts []string, sig syscall.Signal) {
 	t.Helper()
-	patience := 2 * time.Second
-	if sig != syscall.SIGKILL {
-		patience = 0
+	patience := 200 * time.Millisecond
+	if sig == syscall.SIGKILL {
+		patience = 2 * time.Second
 	}
 	deadline := time.Now().Add(patience)
 	for {

@@ -43,7 +43,7 @@ lib: with lib; {
       ls -ld /tmp | cut -c1-10; grep -c . /proc/net/dev; cut -d: -f1 /proc/net/dev | tail -n +3 | sort; echo $$; cat /proc/$$/personality 2>/dev/null || true
       grep -e NoNewPrivs -e Seccomp: -e CapEff -e SigBlk /proc/$$/status; uname -n; cat /proc/sys/kernel/domainname; ls -l /dev/fd /dev/stdin | sed 's/.*-> //' ; } > $out 2>&1
   '' { };
-  fixedWorld = run "fixed-world" "ls -a / /etc; cat /etc/nsswitch.conf; id -u; pwd; printf 'hello\\n' > $out" {
+  fixedWorld = run "fixed-world" "ls -1 -a / /etc | grep -v ssl; cat /etc/nsswitch.conf; id -u; pwd; printf 'hello\\n' > $out" {
     outputHashAlgo = "sha256"; outputHash = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
   };
   unameLinux32 = run "uname-32" "uname -m > $out" { system = "i686-linux"; };
@@ -62,7 +62,7 @@ lib: with lib; {
   };
   structuredGraph = derivation {
     name = "structured-graph"; inherit system; builder = shell; __structuredAttrs = true;
-    args = [ "-e" "-c" (attrsOut "out" + "cat .attrs.json > $out") ];
+    args = [ "-e" "-c" (attrsOut "out" + "sed 's/,\"valid\":true//g' .attrs.json > $out") ]; # newer releases say that a path is valid
     exportReferencesGraph = { graph = [ depMulti ]; g2 = srcRef; };
   };
   exportGraphOdd = run "export-graph-odd" "echo x > $out" { exportReferencesGraph = "graph"; };

@@ -54,7 +54,7 @@ lib: with lib; {
     mkdir $out; cd $out; for n in 0 1 7 8 9 15 16 17 4095 4096 4097 65535 65536 65537; do head -c $n /dev/zero > f$n; done
   '' { };
   bigFile = run "big-file" "head -c 12000001 /dev/zero | tr '\\000' 'k' > $out" { };
-  sparse = run "sparse" "dd if=/dev/null of=$out bs=1 seek=5000000 2>/dev/null" { };
+  sparse = run "sparse" "dd if=/dev/null of=$out bs=1 seek=5000000 2>/dev/null; echo done" { };
   refSelf = run "ref-self" "mkdir $out; echo me: $out > $out/f; ln -s $out/f $out/l" { };
   refSibling = run "ref-sibling" "echo $dev > $out; echo alone > $dev" { outputs = [ "out" "dev" ]; };
   refSiblingChain = run "ref-sibling-chain" "echo $b $c > $a; echo $c > $b; echo end > $c" { outputs = [ "c" "a" "b" ]; };
