@@ -169,7 +169,7 @@ func (w *World) surveyBinds() ([]node, error) {
 		if _, ok := nodes[b.Target]; ok {
 			continue
 		}
-		if n, err := look(b.Target, b.Source, os.Stat); err == nil {
+		if n, err := look(b.Target, w.realSource(b.Source), os.Stat); err == nil {
 			nodes[b.Target] = n
 		}
 	}
