@@ -4,6 +4,8 @@ package main
 import (
 	"os"
 	"runtime"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -13,6 +15,7 @@ func main() {
 	// Signals go to the thread that sleeps in the event loop, and builders are
 	// children of that thread, with which they die.
 	runtime.LockOSThread()
+	unix.Umask(0o022) // what the store is made of is for everybody to read
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 

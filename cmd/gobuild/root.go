@@ -65,6 +65,12 @@ func (a *app) rootCommand() *cobra.Command {
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if err := ui.CheckFormat(a.flags.logFormat); err != nil {
+				return &usageError{c.CommandPath(), err}
+			}
+			return nil
+		},
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
@@ -74,7 +80,7 @@ func (a *app) rootCommand() *cobra.Command {
 	a.addFlags(root)
 	root.AddCommand(
 		a.realiseCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
-		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(),
+		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(), a.deleteCommand(),
 	)
 	return root
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"gobuild/internal/activity"
 	"gobuild/internal/config"
@@ -41,6 +42,7 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 		Dir: s.dirs.Store, RealDir: s.dirs.RealStore, StateDir: s.dirs.State, LogDir: s.dirs.Log,
 		ReadOnly: bool(mode), FsyncMetadata: s.settings.FsyncMetadata, WAL: s.settings.UseSQLiteWAL,
 		ReservedSpace: s.settings.GCReservedSpace, AllowSymlinked: s.settings.AllowSymlinkedStore,
+		KeepXattrs: s.settings.IgnoredACLs, HeldLocks: parentLocks(a.env, s.dirs.Store),
 		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
 	}
 	if mode == writing {
@@ -53,6 +55,17 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 		return nil, fmt.Errorf("there is no store at '%s' (no database in '%s')", s.dirs.RealStore, s.dirs.State)
 	}
 	return s, err
+}
+
+// parentLocks are the paths whose locks a parent process holds for us.
+func parentLocks(env func(string) string, dir storepath.Dir) []storepath.Path {
+	var held []storepath.Path
+	for _, word := range strings.Fields(env("NIX_HELD_LOCKS")) {
+		if p, err := dir.Parse(word); err == nil {
+			held = append(held, p)
+		}
+	}
+	return held
 }
 
 // buildGroup is the group that the store directory must belong to, 0 for any.

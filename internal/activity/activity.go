@@ -73,6 +73,13 @@ type Sink interface {
 	Result(id ID, t ResultType, fields ...any)
 }
 
+// A Batcher is a Sink that can collect what it writes. The engine's loop calls
+// Flush whenever it is about to sleep.
+type Batcher interface {
+	Batch(on bool)
+	Flush()
+}
+
 // A Report is an error about a builder that has its last output to show.
 type Report interface {
 	error

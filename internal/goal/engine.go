@@ -67,6 +67,7 @@ type Engine struct {
 	store *store.Store
 	opt   Options
 	sink  activity.Sink
+	batch activity.Batcher // the sink, if it is one
 	w     *worker.Worker
 
 	drvs     map[storepath.Path]*Derivation
@@ -109,6 +110,7 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 		closures: s.NewClosures(),
 		lastID:   activity.ID(os.Getpid()) << 32,
 	}
+	e.batch, _ = sink.(activity.Batcher)
 	if e.opt.Now == nil {
 		e.opt.Now = time.Now
 	}
@@ -154,6 +156,10 @@ func (e *Engine) Realise(targets []Target) ([]BuildResult, error) {
 	for i, t := range targets {
 		goals[i] = e.target(t)
 		e.w.Add(req, goals[i])
+	}
+	if e.batch != nil {
+		e.batch.Batch(true)
+		defer e.batch.Batch(false)
 	}
 	err := e.w.Run()
 	e.report()
@@ -249,6 +255,9 @@ func (e *Engine) finished(g worker.Goal) {
 
 func (e *Engine) idle() error {
 	e.report()
+	if e.batch != nil {
+		e.batch.Flush()
+	}
 	return nil
 }
 

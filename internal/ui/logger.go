@@ -61,9 +61,10 @@ type printer interface {
 }
 
 // A Logger is the Sink that shows things. It is not safe for concurrent use.
-// Each event is written with one call of Write; errors of writing are ignored,
-// since there is nobody to tell.
+// Each event is written with one call of Write, or together with others between
+// Batch and Flush; errors of writing are ignored, since there is nobody to tell.
 type Logger struct {
+	out       *batch
 	printer   printer
 	board     *board
 	colours   palette
@@ -81,7 +82,7 @@ func New(o Options) *Logger {
 		o.Now = time.Now
 	}
 	t := findTerminal(&o)
-	l := &Logger{verbosity: o.Verbosity}
+	l := &Logger{out: &batch{out: o.Out}, verbosity: o.Verbosity}
 	if t.colour {
 		l.colours = ansi
 	}
@@ -90,12 +91,12 @@ func New(o Options) *Logger {
 	l.board.lines = format == bar
 	l.verbose = format != raw && format != bar
 	l.summaries = format != internalJSON
-	w := writer{out: o.Out, colours: l.colours, colour: t.colour, terminal: t.is, systemd: o.Env("IN_SYSTEMD") == "1"}
+	w := writer{out: l.out, colours: l.colours, colour: t.colour, terminal: t.is, systemd: o.Env("IN_SYSTEMD") == "1"}
 	p := plain{writer: w, board: l.board, verbosity: o.Verbosity, logs: l.verbose}
 	switch {
 	case format == internalJSON:
 		l.colours = ansi // the reader decides
-		l.printer = &jsonPrinter{out: o.Out}
+		l.printer = &jsonPrinter{out: l.out}
 	case format == raw || format == rawWithLogs:
 		l.printer = &p
 	case t.is:
@@ -139,8 +140,8 @@ func (l *Logger) Message(level activity.Level, text string) {
 }
 
 // Failure implements activity.Sink. If the error is a report of a failed
-// build, the builder's last output is shown with it, unless all output is
-// shown anyway.
+// build, the builder's last output is shown with it, also if all output has
+// been shown: that of other builds stands in between.
 func (l *Logger) Failure(err error) {
 	text := err.Error()
 	if report := activity.Report(nil); errors.As(err, &report) {
@@ -151,11 +152,8 @@ func (l *Logger) Failure(err error) {
 
 func (l *Logger) withTail(text string, report activity.Report) string {
 	lines, logOf := report.LogTail()
-	if l.verbose {
-		lines = nil
-		if _, onTerminal := l.printer.(*barPrinter); !onTerminal {
-			return text // as Nix does
-		}
+	if !l.summaries {
+		return text // programs have had all lines, and compare texts with Nix's
 	}
 	return failureReport(text, lines, logOf)
 }
@@ -198,5 +196,20 @@ func (l *Logger) Summary(elapsed time.Duration) {
 	}
 }
 
-// Close clears the status line.
-func (l *Logger) Close() { l.printer.rest() }
+// Batch makes the logger collect what it writes until Flush, or write at once.
+func (l *Logger) Batch(on bool) {
+	l.out.on = on
+	l.out.flush()
+}
+
+// Flush writes what has been collected and lets the status line catch up.
+func (l *Logger) Flush() {
+	l.printer.refresh()
+	l.out.flush()
+}
+
+// Close clears the status line and writes what has been collected.
+func (l *Logger) Close() {
+	l.printer.rest()
+	l.out.flush()
+}
