@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"strings"
 
 	"gobuild/internal/store/pathlock"
 )
@@ -15,15 +14,20 @@ import (
 type User struct {
 	Name     string // "" for a number without an account
 	UID, GID uint32
-	lock     *pathlock.File
+	lock     *pathlock.File // against others with the same state directory
+	claim    *pathlock.File // against others on this machine; nil where that cannot be
 }
 
 // Release gives the user back; no process of the build may be left.
 func (u *User) Release() {
-	if u != nil && u.lock != nil {
-		u.lock.Close()
-		u.lock = nil
+	if u == nil || u.lock == nil {
+		return
 	}
+	if u.claim != nil {
+		u.claim.Close()
+	}
+	u.lock.Close()
+	u.lock, u.claim = nil, nil
 }
 
 // Users hands out build users. It is for root: an ordinary user's builds run
@@ -75,17 +79,21 @@ func (us *Users) readGroup() error {
 }
 
 func (us *Users) acquireSlot() (*User, bool, error) {
-	start, count := us.StartID, us.Count
-	if start == 0 {
-		start = defaultStartID
-	}
+	start, count := us.start(), us.Count
 	if count == 0 {
 		count = defaultCount
 	}
 	return us.acquire("userpool2", int(count/idsPerBuild), func(i int) (User, string) {
 		id := start + uint32(i)*idsPerBuild
-		return User{UID: id, GID: id}, fmt.Sprintf("slot-%d", i)
+		return User{UID: id, GID: start}, fmt.Sprintf("slot-%d", i)
 	})
+}
+
+func (us *Users) start() uint32 {
+	if us.StartID == 0 {
+		return defaultStartID
+	}
+	return us.StartID
 }
 
 // acquire tries the locks of a pool in order.
@@ -100,16 +108,56 @@ func (us *Users) acquire(pool string, n int, candidate func(int) (User, string))
 		if err != nil {
 			return nil, false, err
 		}
-		if ok {
-			u.lock = f
+		if !ok {
+			continue
+		}
+		u.lock = f
+		if u.claimed() {
 			return &u, true, nil
 		}
+		u.Release()
 	}
 	return nil, false, nil
+}
+
+// claimDir holds a lock for every user that any store on this machine builds
+// with: two stores would otherwise kill each other's builders by user.
+const claimDir = "/run/gobuild"
+
+// claimed locks the user for the whole machine. Where there is no place for
+// such locks, the store's own must do.
+func (u *User) claimed() bool {
+	if os.MkdirAll(claimDir, 0o700) != nil {
+		return true
+	}
+	f, ok, err := pathlock.LockFile(fmt.Sprintf("%s/uid-%d", claimDir, u.UID), pathlock.Exclusive, pathlock.Try)
+	if err != nil {
+		return true
+	}
+	u.claim = f
+	return ok
+}
+
+// GID is the group that all of these users build with. Builders outside a
+// sandbox need a store that belongs to it.
+func (us *Users) GID() (uint32, error) {
+	if us.Group == "" {
+		return us.start(), nil
+	}
+	if us.members == nil {
+		if err := us.readGroup(); err != nil {
+			return 0, err
+		}
+	}
+	return us.members[0].GID, nil
 }
 
 // GroupExists tells whether the machine has a group of that name.
 func GroupExists(name string) bool {
 	groups, err := os.ReadFile("/etc/group")
-	return err == nil && strings.Contains("\n"+string(groups), "\n"+name+":")
+	if err != nil {
+		return false
+	}
+	_, ok := findGroup(string(groups), name)
+	return ok
 }
