@@ -41,6 +41,9 @@ func TestScripts(t *testing.T) {
 	if d := os.Getenv(scriptsVar); d != "" {
 		dir = d
 	}
+	if err := os.Setenv("GOTMPDIR", fastDir()); err != nil { // testscript asks for it
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: dir, Setup: setUp, Condition: condition, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -67,7 +70,7 @@ func TestScriptsAsUser(t *testing.T) {
 	}
 	home := userHome(t)
 	_, only, _ := strings.Cut(flag.Lookup("test.run").Value.String(), "/")
-	args := []string{"-test.run=^TestScripts$/" + only, "-test.v", "-test.paniconexit0"}
+	args := []string{"-test.run=^TestScripts$/" + only, "-test.paniconexit0"}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
@@ -82,22 +85,9 @@ func TestScriptsAsUser(t *testing.T) {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryID, Gid: ordinaryID}}
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("scripts as user %d: %v\n%s", ordinaryID, err, failures(string(out)))
-	} else if !strings.Contains(string(out), "--- PASS: TestScripts") {
-		t.Errorf("scripts as user %d did not run:\n%s", ordinaryID, out)
-	} else if testing.Verbose() {
-		t.Logf("%s", out)
+	if err != nil || strings.Contains(string(out), "no tests to run") {
+		t.Errorf("scripts as user %d: %v\n%s", ordinaryID, err, out)
 	}
-}
-
-// failures keeps of a verbose run's output what comes after the last script
-// has been started.
-func failures(out string) string {
-	if i := strings.LastIndex(out, "=== CONT"); i >= 0 {
-		return out[i:]
-	}
-	return out
 }
 
 // userHome makes a directory for the ordinary user, with the test binary and

@@ -130,7 +130,7 @@ func cmdVerify(ts *testscript.TestScript, _ bool, _ []string) {
 // notes their names.
 func verifyValid(ts *testscript.TestScript, names map[string]bool) {
 	db, err := store.Open(store.Config{
-		Dir: storeDir(ts), RealDir: ts.Getenv("NIX_STORE_DIR"), StateDir: ts.Getenv("NIX_STATE_DIR"), ReadOnly: true,
+		Dir: storeDir(ts), RealDir: ts.Getenv("NIX_STORE_DIR"), StateDir: ts.Getenv("NIX_STATE_DIR"), ReadOnly: true, WAL: true,
 	})
 	ts.Check(err)
 	defer db.Close()

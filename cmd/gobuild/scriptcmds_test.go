@@ -75,7 +75,7 @@ func cmdDrv(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	name, inputs := args[0], map[string]any{}
 	for _, in := range args[1:] {
-		inputs[ts.Getenv(in)] = map[string]any{"outputs": []string{"out"}}
+		inputs[ts.Getenv(in)] = map[string]any{"outputs": []string{"out"}, "dynamicOutputs": map[string]any{}}
 	}
 	d := map[string]any{
 		"name": name, "system": testSystem, "builder": "/bin/sh", "args": []string{}, "env": map[string]string{},
