@@ -1,5 +1,6 @@
 // The init of a builder's process: an interpreter of the plan that the engine
-// made (plan.go). It runs as a constructor, before the Go runtime exists, and
+// made (plan.go). It runs as a constructor of the main program, before the Go
+// runtime exists, or, compiled with FREESTANDING, as a program of its own. It
 // knows system calls only: which ones, in which order and with which arguments
 // is the plan's business. See doc.go for the format.
 
@@ -14,6 +15,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifdef FREESTANDING
+#include "freestanding.h"
+#endif
 
 enum { PLAN = 3, REPORT = 4 };
 enum { FAILED = 189 };
@@ -188,9 +193,21 @@ __attribute__((noreturn)) static void killUser(const char *text) {
 	_exit(0);
 }
 
-__attribute__((constructor)) static void enter(int argc, char **argv) {
+#ifndef FREESTANDING
+__attribute__((constructor))
+#endif
+static void enter(int argc, char **argv) {
 	if (argc == 2 && strcmp(argv[1], "__init") == 0)
 		run();
 	if (argc == 3 && strcmp(argv[1], "__killuser") == 0)
 		killUser(argv[2]);
 }
+
+#ifdef FREESTANDING
+// start has the stack as the kernel made it: the number of arguments, then the
+// arguments.
+__attribute__((noreturn, used)) void start(long *stack) {
+	enter((int)stack[0], (char **)(stack + 1));
+	_exit(1);
+}
+#endif

@@ -27,6 +27,7 @@ type Policy struct {
 
 	next   int    // number of the next build directory
 	filter []byte // the system call filter, once assembled
+	init   string // the program to start builders with, once chosen
 }
 
 // An Input is a store path that the builder may read.

@@ -19,7 +19,7 @@ func Probe() error {
 		return err
 	}
 	defer proc.Close(null)
-	p, r, err := run(s.trial(), s, null)
+	p, r, err := run(proc.Self, s.trial(), s, null)
 	if err != nil {
 		return err
 	}

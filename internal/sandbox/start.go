@@ -20,7 +20,7 @@ func (w *World) start(c Command, logW int) (*proc.Process, *Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return run(s.plan(), s, logW)
+	return run(w.policy.initProgram(), s.plan(), s, logW)
 }
 
 // checkStrings refuses what cannot be an argument of execve.
@@ -36,8 +36,8 @@ func checkStrings(c Command) error {
 	return nil
 }
 
-// run starts an init with a plan.
-func run(pl *plan, s *survey, logW int) (*proc.Process, *Report, error) {
+// run starts an init, which is in the given program, with a plan.
+func run(program string, pl *plan, s *survey, logW int) (*proc.Process, *Report, error) {
 	planFD, err := memoryFile(pl.encode())
 	if err != nil {
 		return nil, nil, err
@@ -54,7 +54,7 @@ func run(pl *plan, s *survey, logW int) (*proc.Process, *Report, error) {
 	}
 	defer proc.Close(pipe.W)
 	p, err := proc.Start(proc.Command{
-		Path: proc.Self, Argv: []string{"gobuild", "__init"}, Env: []string{},
+		Path: program, Argv: []string{"gobuild", "__init"}, Env: []string{},
 		Files: []int{null, logW, logW, planFD, pipe.W},
 		Attr:  syscall.SysProcAttr{Cloneflags: s.cloneFlags()},
 	})
