@@ -211,6 +211,11 @@ func (d *Derivation) launch() error {
 func (d *Derivation) execute(command sandbox.Command) error {
 	a, e := d.attempt, d.eng
 	e.message(activity.Chatty, "executing builder '%s'", a.drv.Builder)
+	if !a.sandboxed && a.user == nil {
+		if err := proc.AdoptOrphans(); err != nil {
+			return err
+		}
+	}
 	logs, err := proc.NewPipe()
 	if err != nil {
 		return err

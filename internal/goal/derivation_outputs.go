@@ -18,6 +18,7 @@ import (
 	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
+	"gobuild/internal/worker/proc"
 )
 
 // builderExited runs when the builder has been reaped and all it said heard.
@@ -33,7 +34,11 @@ func (d *Derivation) builderExited() (step, worker.Wait, error) {
 	if err := a.log.close(); err != nil {
 		e.message(activity.Warn, "%v", err)
 	}
-	if a.user == nil || a.sandboxed {
+	if a.sandboxed {
+		return d.judgeBuilder()
+	}
+	if a.user == nil {
+		proc.KillOrphans("NIX_BUILD_TOP=" + a.world.BuildDir())
 		return d.judgeBuilder()
 	}
 	// Outside a PID namespace the user's other processes are still there, and

@@ -1,0 +1,121 @@
+package proc
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// sh starts a shell that writes to the pipe it returns.
+func sh(t *testing.T, script string, env ...string) (*Process, Pipe) {
+	t.Helper()
+	out, err := NewPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Start(Command{
+		Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: env,
+		Files: []int{-1, out.W, 2}, Attr: syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	Close(out.W)
+	t.Cleanup(func() { Close(out.R) })
+	return p, out
+}
+
+// line waits for output.
+func line(t *testing.T, p Pipe) string {
+	t.Helper()
+	if err := unix.SetNonblock(p.R, false); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	n, err := unix.Read(p.R, buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(buf[:n]))
+}
+
+func TestStatusTexts(t *testing.T) {
+	for script, want := range map[string]string{
+		"exit 0": "succeeded", "exit 3": "failed with exit code 3",
+		"kill -9 $$": "failed due to signal 9 (Killed)", "kill -TERM $$": "failed due to signal 15 (Terminated)",
+	} {
+		p, _ := sh(t, script)
+		st, err := p.Wait()
+		if err != nil || st.String() != want {
+			t.Errorf("%s: %v, %v, want %s", script, st, err, want)
+		}
+		again, done, err := p.Reap()
+		if again != st || !done || err != nil {
+			t.Errorf("%s: a second time %v, %v, %v", script, again, done, err)
+		}
+	}
+}
+
+func TestReapDoesNotBlockAndKillTakesTheGroup(t *testing.T) {
+	p, out := sh(t, "sleep 1000 & echo $!; wait")
+	child := line(t, out)
+	if _, done, err := p.Reap(); done || err != nil {
+		t.Fatalf("reaped a running process: %v, %v", done, err)
+	}
+	p.Kill()
+	if st, err := p.Wait(); err != nil || st.Wait.Signal() != unix.SIGKILL {
+		t.Fatalf("%v, %v", st, err)
+	}
+	// The pipe ends when the last of the group is gone.
+	buf := make([]byte, 1)
+	if n, err := unix.Read(out.R, buf); n != 0 || err != nil {
+		t.Errorf("process %s of the group lives on: %d, %v", child, n, err)
+	}
+}
+
+func TestStartError(t *testing.T) {
+	_, err := Start(Command{Path: "/nonexistent", Argv: []string{"x"}})
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestKillOrphans: processes that left their group are found by their
+// environment, others are left alone.
+func TestKillOrphans(t *testing.T) {
+	if err := AdoptOrphans(); err != nil {
+		t.Fatal(err)
+	}
+	p, out := sh(t, "setsid sh -c 'setsid sleep 1000 & sleep 1000' & echo started", "MARK=this", "PATH=/usr/bin:/bin")
+	other, _ := sh(t, "exec sleep 1000", "MARK=other", "PATH=/usr/bin:/bin")
+	line(t, out)
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	KillOrphans("MARK=this")
+	buf := make([]byte, 1)
+	if n, err := unix.Read(out.R, buf); n != 0 || err != nil {
+		t.Errorf("an orphan lives on: %d, %v", n, err)
+	}
+	if _, done, _ := other.Reap(); done {
+		t.Error("a process with another environment was killed")
+	}
+	other.Kill()
+	if _, err := other.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParentOf(t *testing.T) {
+	for stat, want := range map[string]string{
+		"12 (sh) S 7 12": "7", "12 (a) b) (c) S 8 1": "8", "": "", "12 (x)": "",
+	} {
+		if got := parentOf(stat); got != want {
+			t.Errorf("%q: %q, want %q", stat, got, want)
+		}
+	}
+}
