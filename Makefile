@@ -1,0 +1,96 @@
+# `make help` lists the targets. On a fresh Debian machine with Go, gcc and
+# make, `make demo` and `make test` are all there is to it.
+
+GO ?= go
+FUZZTIME ?= 10s
+BENCHFLAGS ?=
+TESTFLAGS ?=
+INIT_BUDGET ?= 0.5
+
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+export CGO_ENABLED := 1
+
+INIT := internal/sandbox/initelf/init
+STATIC_TAGS := sqlite_omit_load_extension osusergo netgo
+
+# Engines kill all processes of a build user before they give it to a builder,
+# and the group of build users is the machine's: tests that build as root run
+# one package after the other.
+SERIAL := $(addprefix gobuild/,cmd/gobuild internal/conformance internal/goal internal/sandbox internal/store internal/store/gc)
+PACKAGES = $(shell $(GO) list ./...)
+ALONE = $(filter $(SERIAL),$(PACKAGES))
+TOGETHER = $(filter-out $(SERIAL),$(PACKAGES))
+
+.PHONY: help build static tools test-tools demo demo-clean test check gofmt vet staticcheck init-budget unit race fuzz bench golden cover clean
+
+build: tools $(INIT) ## build ./gobuild
+	$(GO) build -o gobuild ./cmd/gobuild
+
+static: tools $(INIT) ## build ./gobuild as one static program
+	$(GO) build -trimpath -tags '$(STATIC_TAGS)' -ldflags '-s -w -linkmode external -extldflags "-static"' -o gobuild ./cmd/gobuild
+	@printf 'gobuild: %s bytes\n' "$$(wc -c <gobuild)"
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The builders' init without a C library, which starts faster than the program
+# that contains it. The build does without it where it cannot be made.
+$(INIT): internal/sandbox/init.c internal/sandbox/freestanding.h
+	-$(CC) -DFREESTANDING -O2 -Wall -Wextra -std=gnu11 -ffreestanding -static -nostdlib -fno-stack-protector \
+		-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -Wl,--build-id=none -Wl,-z,noexecstack -s -o $@ $<
+
+tools:
+	@scripts/need.sh go=golang-go cc=gcc /usr/include/stdio.h=libc6-dev
+
+test-tools: tools
+	@scripts/need.sh busybox=busybox-static nix-store=nix-bin nix-instantiate=nix-bin flock=util-linux
+
+demo: build ## build real software with gobuild, in ./demo-store
+	demo/run.sh
+
+demo-clean: ## delete ./demo-store
+	demo/clean.sh
+
+test: test-tools check ## install what the tests need, then check everything
+
+check: gofmt vet staticcheck init-budget unit ## check everything with what is installed
+
+gofmt:
+	@files=$$(gofmt -l cmd internal) && if test -n "$$files"; then echo "not formatted: $$files" >&2; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) tool staticcheck ./...
+
+init-budget: build
+	@scripts/init-budget.sh ./gobuild $(INIT_BUDGET)
+
+unit:
+	$(GO) test $(TESTFLAGS) $(TOGETHER)
+	$(GO) test $(TESTFLAGS) -p 1 -timeout 30m $(ALONE)
+
+race: test-tools ## run all tests with the race detector
+	$(GO) test $(TESTFLAGS) -race $(TOGETHER)
+	$(GO) test $(TESTFLAGS) -race -p 1 -timeout 60m $(ALONE)
+
+fuzz: tools ## run every fuzz target for $FUZZTIME (10s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: build ## compare gobuild, Nix and the machine; BENCHFLAGS=-quick is faster
+	$(GO) run ./internal/bench $(BENCHFLAGS)
+
+golden: build ## rewrite the expected texts that tests compare with, and show what changed
+	$(GO) test ./internal ./internal/sandbox -update
+	GOLDEN=rewrite $(GO) test -count=1 ./internal/ui
+	git diff --stat -- docs internal
+
+cover: test-tools ## measure what the tests reach, in build/cover.html
+	@mkdir -p build
+	$(GO) test -p 1 -timeout 60m -coverpkg=./cmd/...,./internal/... -coverprofile=build/cover.out ./...
+	$(GO) tool cover -html=build/cover.out -o build/cover.html
+	$(GO) tool cover -func=build/cover.out | tail -n 1
+
+clean: ## delete what was built
+	rm -rf gobuild build bench-out
