@@ -191,13 +191,23 @@ func (s *Store) Adopt(info Info, tree string) error {
 	if err == nil && !valid {
 		err = s.replace(dest, tree)
 		if err == nil {
-			err = s.Register([]Info{info})
+			if err = s.Register([]Info{info}); err != nil {
+				s.retract(info.Path, dest)
+			}
 		}
 	}
 	if err == nil {
 		fate = pathlock.Delete
 	}
 	return err
+}
+
+// retract removes what could not be registered. It may fail: what stays is
+// garbage, which the next who wants the path removes.
+func (s *Store) retract(p storepath.Path, dest string) {
+	if valid, err := s.IsValid(p); err == nil && !valid {
+		_, _ = fstree.RemoveAll(dest)
+	}
 }
 
 // replace puts tree at dest, where garbage may lie.
