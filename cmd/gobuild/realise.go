@@ -106,11 +106,11 @@ func (a *app) realise(o realiseOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !plan.Empty() && (s.settings.PrintMissing || o.dryRun) {
-		a.logger().Message(activity.Info, ui.Plan(plan.Build, plan.Unknown))
-	}
 	if o.dryRun {
-		return nil
+		return s.printPlan(o, plan)
+	}
+	if !plan.Empty() && s.settings.PrintMissing {
+		a.logger().Message(activity.Info, ui.Plan(plan.Build, plan.Unknown))
 	}
 	if plan.Empty() {
 		return s.printRealised(o, specs, nil)
@@ -122,6 +122,20 @@ func (a *app) realise(o realiseOptions, args []string) error {
 		return errors.Join(err, s.printFailed(o, results))
 	}
 	return s.printRealised(o, specs, results)
+}
+
+// printPlan is the answer to a dry run: for people on standard error, as they
+// see it before a real one.
+func (s *session) printPlan(o realiseOptions, plan *goal.Plan) error {
+	if o.json {
+		return s.printJSON(map[string][]storepath.Path{
+			"build": append([]storepath.Path{}, plan.Build...), "unknown": append([]storepath.Path{}, plan.Unknown...),
+		})
+	}
+	if !plan.Empty() {
+		s.logger().Message(activity.Error, ui.Plan(plan.Build, plan.Unknown))
+	}
+	return nil
 }
 
 func planMode(o realiseOptions) goal.PlanMode {
@@ -296,6 +310,8 @@ func (s *session) users() *sandbox.Users {
 
 // interrupts makes the function by which the loop learns of signals.
 func interrupts() func() error {
+	// A reader of our messages who goes away must not take the builds along.
+	signal.Ignore(unix.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	return func() error {

@@ -1,9 +1,11 @@
 package goal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -43,7 +45,11 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 	if err := d.eng.deleteStale(d.missingOutputs(valid)); err != nil {
 		return nil, worker.Done, err
 	}
-	return d.startBuilder()
+	next, wait, err := d.startBuilder()
+	if rejected := (*BuildError)(nil); errors.As(err, &rejected) {
+		d.eng.trace("build-failed %s %s 0 %s", d.path, d.traceOutput(), err)
+	}
+	return next, wait, err
 }
 
 // lockOutputs takes the locks on all outputs, or says what to wait for.
@@ -191,6 +197,7 @@ func (d *Derivation) launch() error {
 	if err := d.redirectValid(); err != nil {
 		return err
 	}
+	e.removeStale()
 	world, err := sandbox.NewWorld(e.opt.Sandbox, d.build())
 	if err != nil {
 		return err
@@ -257,9 +264,15 @@ func (d *Derivation) announce() {
 // build is what the sandbox must know to lay out the builder's world.
 func (d *Derivation) build() *sandbox.Build {
 	a, e := d.attempt, d.eng
-	inputs := make([]sandbox.Input, len(d.inputs))
-	for i, p := range d.inputs {
-		inputs[i] = sandbox.Input{Logical: string(p), Real: e.store.RealPath(p)}
+	inputs := make([]sandbox.Input, 0, len(d.inputs)+len(e.always))
+	for _, p := range d.inputs {
+		inputs = append(inputs, sandbox.Input{Logical: string(p), Real: e.store.RealPath(p)})
+	}
+	for _, p := range e.always {
+		_, input := slices.BinarySearch(d.inputs, p)
+		if !input && !slices.Contains(a.held, p) {
+			inputs = append(inputs, sandbox.Input{Logical: string(p), Real: e.store.RealPath(p)})
+		}
 	}
 	return &sandbox.Build{
 		DrvBase: d.path.Base(), Sandboxed: a.sandboxed, Network: a.drv.IsFixed(),

@@ -59,6 +59,19 @@ func (e *Engine) discardQuietly(path string) {
 	}
 }
 
+// removeStale deletes, once in a run, the build directories that engines left
+// which did not live to do it.
+func (e *Engine) removeStale() {
+	if e.tidied {
+		return
+	}
+	e.tidied = true
+	for _, dir := range e.opt.Sandbox.Stale(e.opt.Now()) {
+		e.message(activity.Debug, "removing the stale build directory '%s'", dir)
+		e.discardQuietly(dir)
+	}
+}
+
 // quiet listens to children that say nothing and have no limits.
 type quiet struct{}
 

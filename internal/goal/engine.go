@@ -77,11 +77,13 @@ type Engine struct {
 	intern   *drv.Intern
 	valid    *store.Validity
 	closures *store.Closures
+	always   []storepath.Path        // in every sandbox, as the settings want it
 	held     map[storepath.Path]bool // outputs that goals of this engine have locked
 	trust    map[string]bool         // results of content checks
 
 	lastID    activity.ID
-	lastAside int // counts trees renamed aside
+	lastAside int  // counts trees renamed aside
+	tidied    bool // stale build directories have been removed
 	realise   activity.ID
 	builds    counter
 	copies    counter
@@ -124,7 +126,29 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the event loop: %w", err)
 	}
+	if e.always, err = e.sandboxClosure(); err != nil {
+		return nil, errors.Join(err, e.w.Close())
+	}
 	return e, nil
+}
+
+// sandboxClosure finds what the store paths among the sandbox paths need. Ones
+// that are not valid are the user's own business.
+func (e *Engine) sandboxClosure() ([]storepath.Path, error) {
+	var all []storepath.Path
+	for _, b := range e.opt.Sandbox.Paths {
+		p, _, err := e.store.Dir().Split(b.Source)
+		if err != nil {
+			continue
+		}
+		closure, err := e.closures.Of(p)
+		if err != nil && !errors.Is(err, store.ErrInvalidPath) {
+			return nil, fmt.Errorf("while processing 'sandbox-paths': %w", err)
+		}
+		all = append(all, closure...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // Close releases what the engine holds; the store stays open.

@@ -37,7 +37,8 @@ func (d *Derivation) exportedFiles() ([]buildFile, error) {
 func (d *Derivation) graphClosure(g drv.Graph) ([]storepath.Path, error) {
 	for _, p := range g.Paths {
 		if _, ok := slices.BinarySearch(d.inputs, p); !ok {
-			return nil, fmt.Errorf("cannot export references of path '%s' because it is not in the input closure of the derivation", p)
+			return nil, &BuildError{Drv: d.path, Status: InputRejected, Err: fmt.Errorf(
+				"cannot export references of path '%s' because it is not in the input closure of the derivation", p)}
 		}
 	}
 	closure, err := d.eng.closures.Of(g.Paths...)

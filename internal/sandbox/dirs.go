@@ -47,8 +47,11 @@ func (w *World) makeWrapper(dir string) error {
 			return err
 		}
 		w.wrapper = name
-		w.fd, err = unix.Open(name, openDir, 0)
-		return err
+		if w.fd, err = unix.Open(name, openDir, 0); err != nil {
+			return err
+		}
+		// Held for as long as the build lasts: see Stale.
+		return unix.Flock(w.fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
 }
 
