@@ -35,7 +35,6 @@ type flags struct {
 	debug                            bool
 	noBuildOutput                    bool
 	logFormat                        string
-	json                             bool
 }
 
 // An option is a setting given on the command line.
