@@ -191,11 +191,11 @@ func (b *bench) builds(r *result, p *place, g *graph, top *node, n int, args []s
 		return err
 	}
 	j := job{place: p, args: append(args, string(top.path)), restore: true, reps: b.repetitions(3)}
-	if n <= nixLimit {
-		j.nixReps = b.repetitions(3)
-	}
-	if n >= nixLimit {
-		j.nixReps = min(j.nixReps, 1)
+	switch {
+	case n < 400:
+		j.nixReps = j.reps
+	case n <= nixLimit:
+		j.nixReps = 1
 	}
 	m, err := b.compare(j)
 	if err != nil {

@@ -68,6 +68,10 @@ func (g *graph) add(name, script string, inputs ...*node) (*node, error) {
 	}
 	slices.SortFunc(d.InputDrvs, func(a, b drv.Input) int { return strings.Compare(string(a.Path), string(b.Path)) })
 	d.InputDrvs = slices.CompactFunc(d.InputDrvs, func(a, b drv.Input) bool { return a.Path == b.Path })
+	// One variable may be no longer than 128 KiB.
+	if len(deps) > 1000 {
+		deps = nil
+	}
 	d.Env = []drv.EnvVar{
 		{Name: "builder", Value: g.shell}, {Name: "deps", Value: strings.Join(deps, " ")}, {Name: "name", Value: name},
 		{Name: "out"}, {Name: "system", Value: "x86_64-linux"},
