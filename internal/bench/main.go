@@ -136,7 +136,7 @@ func (b *bench) measureRows(wanted *regexp.Regexp) ([]result, error) {
 			continue
 		}
 		begin := time.Now()
-		res := result{Name: r.name, Unit: r.unit, Goal: r.goal, GoalRSS: r.goalRSS, Recorded: r.recorded}
+		res := result{Name: r.name, Unit: r.unit, Goal: r.goal, GoalRSS: r.goalRSS, Most: r.most, Recorded: r.recorded}
 		err := r.measure(b, &res)
 		if err != nil {
 			res.Error = err.Error()

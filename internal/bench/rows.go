@@ -8,6 +8,7 @@ type row struct {
 	unit     string
 	goal     float64
 	goalRSS  int64
+	most     float64 // the row's number itself should not be larger, or 0
 	recorded string
 	measure  func(b *bench, r *result) error
 }
@@ -69,7 +70,7 @@ func graphRows(n int) []row {
 		valid.goal, valid.recorded = 150, "39 s, 184 MiB"
 	case 50000:
 		for _, r := range []*row{&plan, &fails, &valid} {
-			r.goalRSS, r.recorded = 150*mib, "minutes (goal 0.8 s)"
+			r.goalRSS, r.most, r.recorded = 150*mib, 0.8, "minutes (goal 0.8 s)"
 		}
 	}
 	return []row{plan, fails, valid}

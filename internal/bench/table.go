@@ -19,6 +19,7 @@ type result struct {
 	Ratio    float64 // how many times better than Nix gobuild is
 	Goal     float64 // the ratio wanted, or 0
 	GoalRSS  int64   // KiB wanted at most, or 0
+	Most     float64 // what Gobuild should not exceed, or 0
 	Recorded string  // what Nix needed on the machine for which the goals were set
 	Met      string  // yes, no, or empty if there is nothing to compare
 	Note     string
@@ -43,6 +44,9 @@ func (r *result) finish() {
 	}
 	if r.GoalRSS > 0 && r.RSS > 0 {
 		compared, met = true, met && r.RSS <= r.GoalRSS
+	}
+	if r.Most > 0 {
+		compared, met = true, met && r.Gobuild <= r.Most
 	}
 	switch {
 	case compared && met:
