@@ -17,21 +17,28 @@ func (w *Worker) poll() error {
 		return err
 	}
 	// Output first, so that what a child said before its end is heard before.
-	var over []*Handle
+	type end struct {
+		of *Handle
+		fd int
+	}
+	var over []end
 	for _, fd := range ready {
 		h := w.byFD[fd]
 		switch {
 		case h == nil:
 		case fd == h.pidfd:
-			over = append(over, h)
+			over = append(over, end{h, fd})
 		default:
 			if err := w.deliver(h, fd); err != nil {
 				return err
 			}
 		}
 	}
-	for _, h := range over {
-		if err := w.ended(h); err != nil {
+	for _, e := range over {
+		if e.of.pidfd != e.fd {
+			continue // its output has named a successor, which lives
+		}
+		if err := w.ended(e.of); err != nil {
 			return err
 		}
 	}
