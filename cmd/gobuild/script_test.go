@@ -47,13 +47,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: dir, Setup: setUp, Condition: condition, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"arch":    cmdArch,
 			"cc":      cmdCC,
 			"clean":   cmdClean,
 			"count":   cmdCount,
 			"drv":     cmdDrv,
 			"let":     cmdLet,
 			"mode":    cmdMode,
+			"noprocs": cmdNoProcs,
 			"oneline": cmdOneLine,
 			"status":  cmdStatus,
 			"tmpfs":   cmdTmpfs,

@@ -27,25 +27,41 @@ func cmdClean(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
 		ts.Fatalf("usage: clean")
 	}
-	deadline := time.Now().Add(patience)
-	for {
-		left := leftovers(ts)
+	expectNone(ts, leftovers)
+	cmdVerify(ts, false, nil)
+}
+
+// cmdNoProcs checks that no process of the script's runs is left, and nothing
+// that only processes can leave: locks and mounts. Files may be left by what
+// was killed.
+func cmdNoProcs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: noprocs")
+	}
+	expectNone(ts, traces)
+}
+
+// expectNone waits until find has nothing to report, but not for long.
+func expectNone(ts *testscript.TestScript, find func(*testscript.TestScript) []string) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		left := find(ts)
 		if len(left) == 0 {
-			break
+			return
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("left behind:\n%s", strings.Join(left, "\n"))
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	cmdVerify(ts, false, nil)
 }
 
 func leftovers(ts *testscript.TestScript) []string {
+	return append(traces(ts), glob(ts.Getenv("NIX_STATE_DIR")+"/builds/*")...)
+}
+
+func traces(ts *testscript.TestScript) []string {
 	left := processes(ts.Getenv("WORK"))
 	left = append(left, heldLocks(ts)...)
-	left = append(left, mounts(ts)...)
-	return append(left, glob(ts.Getenv("NIX_STATE_DIR")+"/builds/*")...)
+	return append(left, mounts(ts)...)
 }
 
 // processes are those that know the script's directory: its store is in every

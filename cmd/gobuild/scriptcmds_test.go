@@ -123,16 +123,6 @@ func template(ts *testscript.TestScript, file string) (string, bool) {
 	}), true
 }
 
-// cmdArch skips a script that is written for one kind of processor.
-func cmdArch(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 1 || neg {
-		ts.Fatalf("usage: arch GOARCH")
-	}
-	if runtime.GOARCH != args[0] {
-		ts.Fatalf("not for %s", runtime.GOARCH)
-	}
-}
-
 // cmdCC compiles a static C program and adds it to the store, at the path in a
 // variable:
 //
