@@ -37,7 +37,6 @@ type attempt struct {
 	process *proc.Process
 	handle  *worker.Handle
 	report  *sandbox.Report
-	said    int         // descriptor by which the worker hears the report
 	setup   error       // the sandbox could not be set up
 	noExec  bool        // the kernel refused to execute the builder
 	killed  *BuildError // the limit that was broken

@@ -79,7 +79,6 @@ type Engine struct {
 	closures *store.Closures
 	always   []storepath.Path        // in every sandbox, as the settings want it
 	held     map[storepath.Path]bool // outputs that goals of this engine have locked
-	trust    map[string]bool         // results of content checks
 
 	lastID    activity.ID
 	lastAside int  // counts trees renamed aside
