@@ -13,8 +13,6 @@ export PATH="$GOROOT/bin:$PATH"
 cp -R "$src" source
 chmod -R u+w source
 cd source
+make static
 mkdir -p "$out/bin"
-go build -trimpath -buildvcs=false \
-	-tags 'sqlite_omit_load_extension osusergo netgo' \
-	-ldflags '-s -w -buildid= -linkmode external -extldflags -static' \
-	-o "$out/bin/gobuild" ./cmd/gobuild
+cp gobuild "$out/bin"

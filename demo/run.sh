@@ -23,28 +23,12 @@ gobuild() { "$gobuild" --store-dir "$store" "$@"; }
 
 # --- What the machine must have -------------------------------------------
 
-need() { command -v "$1" >/dev/null || test -x "$1" || test -r "$1" || missing="$missing $2"; }
-
 check_machine() {
 	command -v apt-get >/dev/null || die 'apt-get is needed: the sources are Debian source packages'
-	command -v go >/dev/null || die 'go is needed: gobuild builds itself'
 	test -x "$gobuild" || die "'$gobuild' is not there; run: make"
 	case $work in *[!A-Za-z0-9/._+-]*) die "odd characters in '$work': makefiles cannot bear them" ;; esac
-	missing=
-	need gcc gcc
-	need /usr/include/stdio.h libc6-dev
-	need make make
-	need tar tar
-	need bzip2 bzip2
-	need xz xz-utils
-	need awk mawk
-	need cmp diffutils
-	test -n "$missing" || return 0
-	install="apt-get install -y --no-install-recommends$missing"
-	test "$(id -u)" = 0 || die "packages are missing; run as root: $install"
-	say "installing$missing"
-	apt-get -qq update
-	$install
+	"$demo/../scripts/need.sh" go=golang-go gcc=gcc /usr/include/stdio.h=libc6-dev make=make \
+		tar=tar bzip2=bzip2 xz=xz-utils awk=mawk cmp=diffutils ldd=libc-bin
 }
 
 # --- The table `packages` -------------------------------------------------

@@ -1,20 +1,19 @@
 #!/bin/sh
 # stage-go.sh DIR collects what builds gobuild, from the current directory:
-# DIR/gobuild-source (no tests, so that editing one rebuilds nothing) and
-# DIR/go-modules, the needed modules laid out like a module proxy.
+# DIR/gobuild-source (neither tests nor anything built, so that only a change of
+# the program rebuilds it) and DIR/go-modules, the needed modules laid out like a
+# module proxy.
 
 set -eu
 dir=$1
 rm -rf "$dir/gobuild-source" "$dir/go-modules"
 mkdir -p "$dir/gobuild-source" "$dir/go-modules"
 
-find go.mod go.sum cmd internal -name testdata -prune -o \
-	-type f ! -name '*_test.go' -print | tar cf - -T - | tar xf - -C "$dir/gobuild-source"
+find Makefile go.mod go.sum scripts cmd internal -name testdata -prune -o \
+	-type f ! -name '*_test.go' ! -path internal/sandbox/initelf/init -print | tar cf - -T - | tar xf - -C "$dir/gobuild-source"
 
 # shellcheck disable=SC2016 # a template, not a variable
-go list -deps -tags 'sqlite_omit_load_extension osusergo netgo' \
-	-f '{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}}{{end}}{{end}}' \
-	./cmd/gobuild | sort -u >"$dir/modules"
+go list -deps -f '{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}}{{end}}{{end}}' ./cmd/gobuild | sort -u >"$dir/modules"
 xargs go mod download <"$dir/modules"
 
 cache=$(go env GOMODCACHE)/cache/download
