@@ -74,6 +74,8 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetIn(a.stdin)
+	root.Args = cobra.NoArgs
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c.CommandPath(), err} })
 	a.addFlags(root)
@@ -81,6 +83,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.realiseCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
 		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(), a.deleteCommand(),
 	)
+	checkUsage(root)
 	return root
 }
 
@@ -147,7 +150,12 @@ type optionFlag struct {
 func (f *optionFlag) String() string { return "" }
 
 // Type is the kind of value in help texts.
-func (f *optionFlag) Type() string { return "string" }
+func (f *optionFlag) Type() string {
+	if f.isBool {
+		return "bool"
+	}
+	return "string"
+}
 
 // IsBoolFlag makes the value optional.
 func (f *optionFlag) IsBoolFlag() bool { return f.isBool }
