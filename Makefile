@@ -67,11 +67,11 @@ staticcheck:
 init-budget: build
 	@scripts/init-budget.sh ./gobuild $(INIT_BUDGET)
 
-unit:
+unit: $(INIT)
 	$(GO) test $(TESTFLAGS) $(TOGETHER)
 	$(GO) test $(TESTFLAGS) -p 1 -timeout 30m $(ALONE)
 
-race: test-tools ## run all tests with the race detector
+race: test-tools $(INIT) ## run all tests with the race detector
 	$(GO) test $(TESTFLAGS) -race $(TOGETHER)
 	$(GO) test $(TESTFLAGS) -race -p 1 -timeout 60m $(ALONE)
 
@@ -93,4 +93,4 @@ cover: test-tools ## measure what the tests reach, in build/cover.html
 	$(GO) tool cover -func=build/cover.out | tail -n 1
 
 clean: ## delete what was built
-	rm -rf gobuild build bench-out
+	rm -rf gobuild build bench-out $(INIT)
