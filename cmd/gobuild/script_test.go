@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"clean":   cmdClean,
 			"count":   cmdCount,
 			"drv":     cmdDrv,
+			"harass":  cmdHarass,
 			"let":     cmdLet,
 			"mode":    cmdMode,
 			"noprocs": cmdNoProcs,
