@@ -18,15 +18,27 @@ import (
 func (a *app) dumpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "dump PATH", Short: "Write the archive (NAR) of a file or tree to standard output", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return nar.Dump(a.stdout, args[0]) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			return wrap(nar.Dump(a.stdout, args[0]), "dumping '%s'", args[0])
+		},
 	}
 }
 
 func (a *app) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "restore DEST", Short: "Unpack an archive (NAR) from standard input to DEST, which must not exist", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return nar.Restore(a.stdin, args[0]) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			return wrap(nar.Restore(a.stdin, args[0]), "unpacking an archive to '%s'", args[0])
+		},
 	}
+}
+
+// wrap says what an error came from, if there is one.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
 }
 
 func (a *app) logCommand() *cobra.Command {

@@ -139,7 +139,7 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 		return nil, worker.Done, err
 	}
 	if err := d.launch(); err != nil {
-		return nil, worker.Done, err
+		return nil, worker.Done, fmt.Errorf("building '%s': %w", d.path, err)
 	}
 	return (*Derivation).builderExited, worker.Exit, nil
 }
