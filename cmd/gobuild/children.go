@@ -2,6 +2,7 @@ package main
 
 import (
 	"gobuild/internal/goal"
+	"gobuild/internal/logzip"
 	"gobuild/internal/store/finalise"
 )
 
@@ -9,7 +10,7 @@ import (
 // looked up before anything else is set up. The sandbox's init is not here: it
 // runs before Go does.
 var childRows = map[string]func(args []string) int{
-	goal.FinaliseChild:    func([]string) int { return finalise.Main() },
-	goal.CompressLogChild: func([]string) int { return goal.CompressLogMain() },
-	goal.RemoveChild:      goal.RemoveMain,
+	goal.FinaliseChild: func([]string) int { return finalise.Main() },
+	logzip.Child:       func([]string) int { return logzip.Main() },
+	goal.RemoveChild:   goal.RemoveMain,
 }

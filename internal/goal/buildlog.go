@@ -9,6 +9,7 @@ import (
 	"github.com/dsnet/compress/bzip2"
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/logzip"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
 	"gobuild/internal/worker/proc"
@@ -107,7 +108,7 @@ func (l *buildLog) startSpool() error {
 	}
 	p, err := proc.Start(proc.Command{
 		Path:  proc.Self,
-		Argv:  []string{"gobuild", CompressLogChild},
+		Argv:  []string{"gobuild", logzip.Child},
 		Env:   []string{},
 		Files: []int{pipe.R, int(l.file.Fd()), 2, fd},
 	})

@@ -39,14 +39,17 @@ func (d *Derivation) checkFixed(o *builtOutput) error {
 	if !o.ca.Digest.IsSet() {
 		return nil
 	}
+	var mismatch error
+	if o.digest != o.ca.Digest {
+		mismatch = &mismatchError{drv: d.path, want: o.ca.Digest.SRI(), got: o.digest.SRI()}
+	}
 	if len(o.refs) > 0 && d.eng.opt.StrictFixed {
-		return fmt.Errorf("fixed-output derivations must not reference store paths: '%s' references %d distinct paths, e.g. '%s'", d.path, len(o.refs), o.refs[0])
+		return &referencesError{drv: d.path, refs: o.refs, mismatch: mismatch}
 	}
-	if o.digest == o.ca.Digest {
-		return nil
+	if mismatch != nil {
+		d.keepMismatch(o)
 	}
-	d.keepMismatch(o)
-	return &mismatchError{drv: d.path, want: o.ca.Digest.SRI(), got: o.digest.SRI()}
+	return mismatch
 }
 
 // checkCycles refuses outputs that refer to each other in a circle.

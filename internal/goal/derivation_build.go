@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -126,6 +127,9 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 		return nil, worker.Done, err
 	}
 	a := d.attempt
+	if d.outline.Builtin {
+		return nil, worker.Done, d.refuseBuiltin()
+	}
 	if ok, err := a.acquireUser(); err != nil {
 		return nil, worker.Done, err
 	} else if !ok {
@@ -144,6 +148,23 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 	return (*Derivation).builderExited, worker.Exit, nil
 }
 
+// refuseBuiltin fails a derivation whose builder would have to be part of this
+// program, as if it had been started.
+func (d *Derivation) refuseBuiltin() (err error) {
+	a, e := d.attempt, d.eng
+	if a.log, err = e.openLog(d.path); err != nil {
+		return err
+	}
+	d.announce()
+	name := strings.TrimPrefix(a.drv.Builder, drv.BuiltinPrefix)
+	d.logged([]byte(fmt.Sprintf("error: unsupported builtin builder '%s'\n", name)))
+	_ = a.lines.Close()
+	return d.buildFailed(&BuildError{
+		Drv: d.path, Status: PermanentFailure, Tail: a.tail.Lines(), Logged: a.log.path != "",
+		Err: fmt.Errorf("builder for '%s' failed with exit code 1", d.path),
+	})
+}
+
 // readRecipe reads the whole derivation, which planning had dropped, and
 // decides on isolation.
 func (d *Derivation) readRecipe() error {
@@ -156,6 +177,9 @@ func (d *Derivation) readRecipe() error {
 		return err
 	}
 	options, err := drv.ParseOptions(d.eng.store.Dir(), recipe)
+	if name := (*drv.FileNameError)(nil); errors.As(err, &name) {
+		return err
+	}
 	if err != nil {
 		return &BuildError{Drv: d.path, Status: InputRejected, Err: err}
 	}

@@ -47,7 +47,8 @@ func (d *Derivation) builderExited() (step, worker.Wait, error) {
 	if err != nil {
 		return nil, worker.Done, fmt.Errorf("killing what the builder of '%s' left: %w", d.path, err)
 	}
-	if a.sweeper, err = e.w.Watch(d, worker.Child{Proc: p}); err != nil {
+	// The slot stays taken: no other build starts before this one is judged.
+	if a.sweeper, err = e.w.Watch(d, worker.Child{Proc: p, Slot: worker.BuildSlot}); err != nil {
 		return nil, worker.Done, err
 	}
 	return (*Derivation).judgeBuilder, worker.Exit, nil
@@ -61,7 +62,7 @@ func (d *Derivation) heardSetup() {
 	switch {
 	case err == nil || a.setup != nil || a.killed != nil:
 	case errors.As(err, &unexecuted):
-		d.logged([]byte(err.Error() + "\n"))
+		d.logged([]byte("error: " + err.Error() + "\n"))
 		a.noExec = true
 	default:
 		a.setup = err

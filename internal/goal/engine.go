@@ -215,15 +215,16 @@ func (e *Engine) target(t Target) target {
 
 // judge turns the failures of top goals into the run's error.
 func (e *Engine) judge(goals []target) error {
-	var names []string
 	var errs []*BuildError
 	for _, g := range goals {
-		err := g.failure()
-		if err == nil || slices.Contains(errs, err) {
-			continue
+		if err := g.failure(); err != nil && !slices.Contains(errs, err) {
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
-		names = append(names, string(g.buildResult().Path))
+	}
+	slices.SortFunc(errs, func(a, b *BuildError) int { return strings.Compare(string(a.Drv), string(b.Drv)) })
+	names := make([]string, len(errs))
+	for i, err := range errs {
+		names[i] = string(err.Drv)
 	}
 	switch len(errs) {
 	case 0:

@@ -30,7 +30,8 @@ const (
 // reads is kept for a Realise on the same engine.
 func (e *Engine) Plan(targets []Target, mode PlanMode) (*Plan, error) {
 	p := &planner{eng: e, mode: mode, seen: map[storepath.Path]planned{}, unknown: map[storepath.Path]bool{}}
-	for _, t := range targets {
+	sorted := slices.SortedFunc(slices.Values(targets), func(a, b Target) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	for _, t := range sorted {
 		if err := p.visit(t.Path, t.Outputs); err != nil {
 			return nil, err
 		}

@@ -94,6 +94,20 @@ func (e *mismatchError) Error() string {
 
 func (e *mismatchError) Is(target error) bool { return target == errMismatch }
 
+// A referencesError says that a fixed output refers to store paths; it may have
+// the wrong hash as well, which then decides the exit code.
+type referencesError struct {
+	drv      storepath.Path
+	refs     []storepath.Path // sorted
+	mismatch error
+}
+
+func (e *referencesError) Error() string {
+	return fmt.Sprintf("fixed-output derivations must not reference store paths: '%s' references %d distinct paths, e.g. '%s'", e.drv, len(e.refs), e.refs[0])
+}
+
+func (e *referencesError) Unwrap() error { return e.mismatch }
+
 // A Failure is the outcome of a run in which some target was not realised. The
 // errors of the targets have been reported already when there are several.
 type Failure struct {

@@ -3,6 +3,7 @@ package goal
 import (
 	"fmt"
 
+	"gobuild/internal/activity"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
 )
@@ -51,7 +52,11 @@ func (s *Substitution) Step() (worker.Wait, error) {
 func (s *Substitution) fail(status Status, r worker.Result, err error) worker.Wait {
 	s.err = &BuildError{Drv: s.path, Status: status, Err: err}
 	s.eng.outcome.add(s.err)
-	if s.Waited() {
+	switch {
+	case !s.Waited():
+	case s.path.IsDerivation(): // whoever waits will say that it is missing
+		s.eng.message(activity.Debug, "%v", err)
+	default:
 		s.eng.sink.Failure(s.err)
 	}
 	return s.End(r)

@@ -30,7 +30,7 @@ func (a attrs) graphs(dir storepath.Dir) ([]Graph, error) {
 	var graphs []Graph
 	for pair := range slices.Chunk(tokens, 2) {
 		if !isGraphFile(pair[0]) {
-			return nil, fmt.Errorf("invalid file name '%s' in '%s'", pair[0], attrGraph)
+			return nil, &FileNameError{pair[0]}
 		}
 		p, err := graphPath(dir, pair[1])
 		if err != nil {
@@ -88,4 +88,13 @@ func nestedPaths(dir storepath.Dir, list []storepath.Path, v any) ([]storepath.P
 		return list, nil
 	}
 	return nil, fmt.Errorf("'%s' value is neither a string nor a list of strings", attrGraph)
+}
+
+// A FileNameError says that a graph was to be written to a file with an odd
+// name. Unlike other faults of the attribute it has never counted as the
+// failure of a build.
+type FileNameError struct{ Name string }
+
+func (e *FileNameError) Error() string {
+	return fmt.Sprintf("invalid file name '%s' in '%s'", e.Name, attrGraph)
 }
