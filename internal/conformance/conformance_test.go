@@ -80,7 +80,7 @@ func (c testCase) run(t *testing.T, lab *nixtest.Lab, tmpl *nixtest.Template, ni
 		}
 		t.Errorf("%s: %s", d.Kind, d.Text)
 	}
-	c.checkAllowed(t, result)
+	c.checkAllowed(t, nixtest.Plainly(store, result))
 	nixtest.Verify(t, lab.Tools, store)
 }
 

@@ -52,14 +52,21 @@ func TestRecordedOutcomes(t *testing.T) {
 			result := nixtest.Plainly(store, gobuild.Run(t, store, nixtest.Request{Targets: []string{tmpl.Drvs[attr]}}))
 			var want []outcome
 			for _, o := range releases {
-				want = append(want, o)
+				want = append(want, outcome{o.ExitStatus, withoutExample(o.Output)})
 			}
-			if got := (outcome{result.Exit, essence(result)}); !slices.Contains(want, got) {
+			if got := (outcome{result.Exit, withoutExample(essence(result))}); !slices.Contains(want, got) {
 				t.Errorf("got %+v\nwant one of %+v", got, want)
 			}
 			nixtest.Verify(t, lab.Tools, store)
 		})
 	}
+}
+
+// withoutExample cuts off the path that a message gives as an example: Nix may name the place where the output was built, which
+// is its own business.
+func withoutExample(text string) string {
+	text, _, _ = strings.Cut(text, ", e.g. '")
+	return text
 }
 
 // essence is what the recordings keep of a run: builder output and errors, or the path of a success.

@@ -110,11 +110,13 @@ func cut(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// normalise removes what a message says about places on disk and about the caller's missing GC root, the one line that gobuild
-// adds of its own, which is the summary at the end, and the older spelling of "all outputs".
+// normalise removes what a message says about places on disk and about the caller's missing GC root, the lines that gobuild
+// adds of its own, which are a failed build's last output and the summary at the end, and the older spelling of "all outputs".
 func normalise(s *Store, text string) string {
 	text = regexp.MustCompile(`(?m)^warning: you did not specify '--add-root'.*\n`).ReplaceAllString(text, "")
 	text = regexp.MustCompile(`(?m)^\[[^\]\n]*\d\.\ds\]\n`).ReplaceAllString(text, "")
+	text = regexp.MustCompile(`;\n       last \d+ log lines:\n(       > .*\n)*`).ReplaceAllString(text, "\n")
+	text = regexp.MustCompile(`(?m)^       For full logs, run:\n         gobuild log .*\n`).ReplaceAllString(text, "")
 	text = strings.ReplaceAll(text, ".drv!*' from .drv file", ".drv^*' from .drv file")
 	text = strings.ReplaceAll(text, s.Dir(), s.LogicalDir())
 	chroot := regexp.MustCompile(regexp.QuoteMeta(s.LogicalDir()) + `/[^/' ]+\.drv\.chroot(/root)?(` + regexp.QuoteMeta(s.LogicalDir()) + `)`)
