@@ -40,74 +40,87 @@ func waitForEnd() bool {
 	return err == nil && n > 0
 }
 
-// A block is a part of the log on its way through a compressor.
-type block struct {
-	out bytes.Buffer
-	err error
+// maxWorkers bounds the memory: each has a compressor of some twenty megabytes.
+// More would be faster than any builder prints.
+const maxWorkers = 4
+
+// A worker has a part of the log on its way through a compressor. Its buffers
+// and tables are used again, for they are large.
+type worker struct {
+	text []byte
+	out  bytes.Buffer
+	zip  *bzip2.Writer
+	done chan error
 }
 
 // compress compresses a file that still grows, in blocks of size bytes. wait
 // sleeps a little and tells whether the file is complete.
 func compress(size int, raw io.ReaderAt, out io.Writer, wait func() (complete bool)) (err error) {
-	r := &reader{size: size, raw: raw, wait: wait}
-	workers := max(runtime.NumCPU(), 1)
-	var inFlight []chan *block // oldest first
+	r := &reader{raw: raw, wait: wait}
+	idle := make([]*worker, min(max(runtime.NumCPU(), 1), maxWorkers))
+	var busy []*worker // oldest first
 	finish := func() error {
-		b := <-inFlight[0]
-		inFlight = inFlight[1:]
-		if b.err == nil {
-			_, b.err = out.Write(b.out.Bytes())
+		w := busy[0]
+		busy = busy[1:]
+		err := <-w.done
+		if err == nil {
+			_, err = out.Write(w.out.Bytes())
 		}
-		return b.err
+		idle = append(idle, w)
+		return err
 	}
 	defer func() {
-		for len(inFlight) > 0 { // every worker is joined, also after an error
+		for len(busy) > 0 { // every worker is joined, also after an error
 			if e := finish(); err == nil {
 				err = e
 			}
 		}
 	}()
 	for {
-		text, err := r.next()
-		if err != nil || len(text) == 0 {
-			return err
-		}
-		if len(inFlight) == workers {
+		if len(idle) == 0 {
 			if err := finish(); err != nil {
 				return err
 			}
 		}
-		done := make(chan *block, 1)
-		inFlight = append(inFlight, done)
-		go func() { done <- compressBlock(text) }()
+		w := idle[len(idle)-1]
+		if w == nil {
+			w = &worker{text: make([]byte, size), done: make(chan error, 1)}
+		}
+		n, err := r.next(w.text)
+		if err != nil || n == 0 {
+			return err
+		}
+		idle, busy = idle[:len(idle)-1], append(busy, w)
+		go func() { w.done <- w.compress(w.text[:n]) }()
 	}
 }
 
-func compressBlock(text []byte) *block {
-	b := new(block)
-	z, err := bzip2.NewWriter(&b.out, &bzip2.WriterConfig{Level: bzip2.BestCompression})
+func (w *worker) compress(text []byte) (err error) {
+	w.out.Reset()
+	if w.zip == nil {
+		w.zip, err = bzip2.NewWriter(&w.out, &bzip2.WriterConfig{Level: bzip2.BestCompression})
+	} else {
+		err = w.zip.Reset(&w.out)
+	}
 	if err == nil {
-		if _, err = z.Write(text); err == nil {
-			err = z.Close()
+		if _, err = w.zip.Write(text); err == nil {
+			err = w.zip.Close()
 		}
 	}
-	b.err = err
-	return b
+	return err
 }
 
 // A reader cuts the growing file into blocks.
 type reader struct {
-	size     int
 	raw      io.ReaderAt
 	wait     func() bool
 	off      int64
 	complete bool
 }
 
-// next returns a full block, or the rest when the file is complete, or nothing
-// at its end.
-func (r *reader) next() ([]byte, error) {
-	text := make([]byte, r.size)
+// next fills text, or puts the rest there when the file is complete, and
+// returns how much that is; 0 is the end.
+func (r *reader) next(text []byte) (int, error) {
 	n := 0
 	for n < len(text) {
 		m, err := r.raw.ReadAt(text[n:], r.off)
@@ -115,12 +128,12 @@ func (r *reader) next() ([]byte, error) {
 		switch {
 		case err == nil, m > 0:
 		case err != io.EOF:
-			return nil, err
+			return n, err
 		case r.complete:
-			return text[:n], nil
+			return n, nil
 		default:
 			r.complete = r.wait()
 		}
 	}
-	return text, nil
+	return n, nil
 }
