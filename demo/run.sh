@@ -173,7 +173,7 @@ add_check
 total=$(echo "$names" | wc -w)
 echo "$total derivations in $(seconds $(($(now) - started)))"
 
-say "realise: everything, in the sandbox, as $(id -un)"
+say "realise: everything, in the sandbox, as $(id -un 2>/dev/null || true)"
 realise
 echo "built $built of $total in $(seconds "$elapsed")"
 
