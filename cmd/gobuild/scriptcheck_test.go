@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -64,19 +65,36 @@ func traces(ts *testscript.TestScript) []string {
 	return append(left, mounts(ts)...)
 }
 
-// processes are those that know the script's directory: its store is in every
-// builder's environment.
+// processes are those that know the script's directory, which is in every
+// builder's environment, and any that a dead engine was just about to make a
+// builder: they know nothing of it yet.
 func processes(work string) []string {
 	var found []string
 	mark := []byte(work + "/")
 	for _, dir := range glob("/proc/[0-9]*") {
 		environ, _ := os.ReadFile(dir + "/environ")
 		cmdline, _ := os.ReadFile(dir + "/cmdline")
-		if filepath.Base(dir) != fmt.Sprint(os.Getpid()) && (bytes.Contains(environ, mark) || bytes.Contains(cmdline, mark)) {
+		mine := bytes.Contains(environ, mark) || bytes.Contains(cmdline, mark)
+		if filepath.Base(dir) != strconv.Itoa(os.Getpid()) && (mine || orphanedInit(dir, string(cmdline))) {
 			found = append(found, fmt.Sprintf("process %s %q", filepath.Base(dir), bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
 		}
 	}
 	return found
+}
+
+// orphanedInit tells whether a process is the beginning of a sandbox whose
+// engine is dead.
+func orphanedInit(dir, cmdline string) bool {
+	if cmdline != "gobuild\x00__init\x00" {
+		return false
+	}
+	stat, _ := os.ReadFile(dir + "/stat")
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 2 {
+		return false
+	}
+	parent, _ := os.ReadFile("/proc/" + fields[1] + "/cmdline")
+	return !bytes.Contains(parent, []byte("gobuild"))
 }
 
 // heldLocks are the lock files of store and state that somebody holds.
