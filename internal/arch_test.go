@@ -22,14 +22,15 @@ import (
 // others by their whole path. A package that is not here may not exist; an
 // entry that is not used may not stay.
 var mayImport = map[string]string{
-	"cmd/gobuild": cobra + " " + unix + " activity config goal sandbox store store/digest store/drv store/drv/drvjson" +
+	"cmd/gobuild": cobra + " " + unix + " activity config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/storepath ui worker",
 
 	"activity": "",
 	"config":   unix + " store/storepath",
-	"goal": bzip2 + " " + unix + " activity logline sandbox store store/digest store/drv store/finalise store/fstree" +
+	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/storepath worker worker/proc",
 	"logline":     "activity",
+	"logzip":      bzip2 + " " + unix,
 	"sandbox":     unix + " store/pathlock worker/proc",
 	"ui":          unix + " activity store/storepath",
 	"worker":      unix + " worker/proc",
