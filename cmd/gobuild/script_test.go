@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,9 +43,7 @@ func TestScripts(t *testing.T) {
 	if d := os.Getenv(scriptsVar); d != "" {
 		dir = d
 	}
-	if err := os.Setenv("GOTMPDIR", fastDir()); err != nil { // testscript asks for it
-		t.Fatal(err)
-	}
+	makeRoot(t)
 	testscript.Run(t, testscript.Params{
 		Dir: dir, Setup: setUp, Condition: condition, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -61,6 +61,24 @@ func TestScripts(t *testing.T) {
 			"verify":  cmdVerify,
 		},
 	})
+}
+
+// makeRoot tells testscript where to make the scripts' directories; it leaves
+// behind what it makes itself when not all scripts run.
+func makeRoot(t *testing.T) {
+	t.Helper()
+	root, err := os.MkdirTemp(fastDir(), "gobuild-scripts-")
+	if err == nil {
+		before := os.Getenv("GOTMPDIR")
+		t.Cleanup(func() { os.RemoveAll(root); os.Setenv("GOTMPDIR", before) })
+		err = os.Chmod(root, 0o755) // build users must be able to pass
+	}
+	if err == nil {
+		err = os.Setenv("GOTMPDIR", root)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestScriptsAsUser runs every script once more without root's privileges: the
@@ -156,11 +174,15 @@ func setUp(env *testscript.Env) error {
 	return os.WriteFile(conf, []byte("build-poll-interval = 1\ngc-reserved-space = 0\n"), 0o644)
 }
 
-// condition knows "root", and what the machine must have for some scripts.
+// condition knows "root", "race" for a test binary that is slow and needs much
+// memory, and what the machine must have for some scripts.
 func condition(cond string) (bool, error) {
 	switch cond {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "race":
+		info, ok := debug.ReadBuildInfo()
+		return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}), nil
 	case "cc":
 		_, err := exec.LookPath("cc")
 		return err == nil, nil
