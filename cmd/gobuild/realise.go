@@ -254,20 +254,29 @@ func (s *session) engine() (*goal.Engine, error) {
 		MaxLogSize: c.MaxBuildLogSize, LogLines: c.LogLines, LogDir: s.dirs.Log,
 		KeepLog: c.KeepBuildLog, CompressLog: c.CompressBuildLog, BuildTrace: c.PrintBuildTrace,
 		System: c.System, Platforms: c.ExtraPlatforms, Features: c.SystemFeatures,
-		Mode: sandboxMode(c.Sandbox), FsyncOutputs: c.FsyncStorePaths, IgnoredACLs: c.IgnoredACLs,
+		Mode: s.sandboxMode(), FsyncOutputs: c.FsyncStorePaths, SyncFirst: c.SyncBeforeRegister, IgnoredACLs: c.IgnoredACLs,
 		Sandbox: policy, Users: s.users(), StrictFixed: true,
 		Getenv: s.impureEnv, Interrupted: interrupts(),
 	}, s.logger())
 }
 
-func sandboxMode(m config.SandboxMode) goal.SandboxMode {
-	switch m {
+// sandboxMode is the mode that was asked for. Less is used only if that was
+// asked for, too, and said each time.
+func (s *session) sandboxMode() goal.SandboxMode {
+	mode := goal.SandboxOn
+	switch s.settings.Sandbox {
 	case config.SandboxOff:
 		return goal.SandboxOff
 	case config.SandboxRelaxed:
-		return goal.SandboxRelaxed
+		mode = goal.SandboxRelaxed
 	}
-	return goal.SandboxOn
+	if s.settings.SandboxFallback {
+		if err := sandbox.Probe(); err != nil {
+			s.logger().Message(activity.Warn, fmt.Sprintf("building without a sandbox, as 'sandbox-fallback' allows: %v", err))
+			return goal.SandboxOff
+		}
+	}
+	return mode
 }
 
 // impureEnv is what fixed-output builders may see of the environment.
@@ -302,8 +311,12 @@ func (s *session) users() *sandbox.Users {
 	if os.Geteuid() != 0 {
 		return nil
 	}
+	group := s.settings.BuildUsersGroup
+	if s.settings.AutoAllocateUIDs {
+		group = ""
+	}
 	return &sandbox.Users{
-		StateDir: s.dirs.State, Group: s.settings.BuildUsersGroup,
+		StateDir: s.dirs.State, Group: group,
 		StartID: uint32(s.settings.StartID), Count: uint32(s.settings.IDCount),
 	}
 }

@@ -73,7 +73,7 @@ func parentLocks(env func(string) string, dir storepath.Dir) []storepath.Path {
 // of accounts the directory is left alone for as long as all are sandboxed.
 func (s *session) buildGroup() (int, error) {
 	users := s.users()
-	if users == nil || users.Group == "" && s.settings.Sandbox == config.SandboxOn {
+	if users == nil || users.Group == "" && s.settings.Sandbox == config.SandboxOn && !s.settings.SandboxFallback {
 		return 0, nil
 	}
 	gid, err := users.GID()

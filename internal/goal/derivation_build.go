@@ -188,14 +188,13 @@ func (d *Derivation) readRecipe() error {
 	return err
 }
 
-// isolate tells whether a build is to be sandboxed (sandbox spec, 2.1).
+// isolate tells whether a build is to be sandboxed (sandbox spec, 2.1). With a
+// store that is not where builders expect it, only a sandbox can show it there.
 func (e *Engine) isolate(p storepath.Path, o *drv.Options, fixed bool) (bool, error) {
 	moved := e.store.RealDir() != string(e.store.Dir())
 	switch {
-	case e.opt.Mode == SandboxOff && moved:
-		return false, fmt.Errorf("cannot build '%s' without a sandbox: the store is at '%s' and the builder expects it at '%s'", p, e.store.RealDir(), e.store.Dir())
 	case e.opt.Mode == SandboxOff:
-		return false, nil
+		return moved, nil
 	case e.opt.Mode == SandboxOn && o.NoChroot:
 		return false, fmt.Errorf("derivation '%s' has '__noChroot' set, but that's not allowed when 'sandbox' is 'true'", p)
 	case e.opt.Mode == SandboxRelaxed && (o.NoChroot || fixed):

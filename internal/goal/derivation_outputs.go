@@ -228,6 +228,9 @@ func (d *Derivation) install() error {
 	for i, o := range a.outputs {
 		infos[i] = o.info
 	}
+	if e.opt.SyncFirst {
+		unix.Sync()
+	}
 	if err := e.store.Register(infos); err != nil {
 		return fmt.Errorf("registering the outputs of '%s': %w", d.path, err)
 	}

@@ -51,7 +51,8 @@ type Options struct {
 	Platforms    []string // others that can be built here
 	Features     []string
 	Mode         SandboxMode
-	FsyncOutputs bool
+	FsyncOutputs bool // outputs are on the disk before they are registered
+	SyncFirst    bool // likewise everything else
 	IgnoredACLs  []string
 	Sandbox      *sandbox.Policy
 	Users        *sandbox.Users // nil: builders run as the engine's own user
