@@ -14,6 +14,8 @@ type Process interface {
 	Kill()
 	// Reap collects the status without blocking and tells whether there was one.
 	Reap() (proc.Status, bool, error)
+	// Wait is Reap for a process that has been killed: it blocks for a moment.
+	Wait() (proc.Status, error)
 }
 
 // Limits are a child's time limits; zero means none.
@@ -64,7 +66,7 @@ func (h *Handle) Exited() bool { return h.exited }
 func (h *Handle) Started() time.Time { return h.started }
 
 // Watch takes over a started child for a goal. Its output goes to the goal,
-// its end wakes the goal from Exit.
+// its end wakes the goal from Exit. After an error the child is dead.
 func (w *Worker) Watch(g Goal, c Child) (*Handle, error) {
 	return w.watch(g, g.node(), c)
 }
@@ -81,7 +83,7 @@ func (w *Worker) watch(l Listener, n *Node, c Child) (*Handle, error) {
 	w.used[c.Slot]++
 	for _, fd := range append([]int{c.Proc.PidFD()}, c.FDs...) {
 		if err := w.sys.Add(fd); err != nil {
-			w.Bury(h, nil)
+			w.end(h)
 			return nil, err
 		}
 		w.byFD[fd] = h
@@ -90,19 +92,38 @@ func (w *Worker) watch(l Listener, n *Node, c Child) (*Handle, error) {
 	return h, nil
 }
 
+// end kills a child that cannot be followed, and forgets it.
+func (w *Worker) end(h *Handle) {
+	for fd, of := range w.byFD {
+		if of == h {
+			w.sys.Remove(fd)
+			delete(w.byFD, fd)
+		}
+	}
+	proc.Close(h.fds...)
+	h.child.Proc.Kill()
+	_, _ = h.child.Proc.Wait()
+	h.exited, h.goal = true, nil
+	w.forget(h)
+}
+
 // Bury kills a watched child for a goal that has been abandoned. after runs
 // when the process is gone, for what must not be released earlier; it may be
 // nil. The child's slot stays in use until then.
 func (w *Worker) Bury(h *Handle, after func(proc.Status)) {
-	h.buried = after
-	h.goal, h.listener = nil, nil
-	if h.exited {
-		if after != nil {
-			after(h.status)
-		}
-		return
-	}
+	w.Leave(h, after)
 	w.Kill(h)
+}
+
+// Leave is Bury for a child that must finish its work: it is not killed, and
+// Run waits for it.
+func (w *Worker) Leave(h *Handle, after func(proc.Status)) {
+	h.goal, h.listener = nil, nil
+	if !h.exited {
+		h.buried = after
+	} else if after != nil {
+		after(h.status)
+	}
 }
 
 // deliver reads what there is on one descriptor, within a bound that keeps one
@@ -243,6 +264,7 @@ func (w *Worker) forget(h *Handle) {
 	}
 	if h.buried != nil {
 		h.buried(h.status)
+		w.wakeAny() // a lock may be free now
 	}
 	if h.goal != nil && h.goal.parked == Exit {
 		w.wake(h.goal)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,7 +97,11 @@ type fakeSystem struct {
 	procs  []*fakeProcess
 	reads  map[int]*[]string
 	polls  int
+
+	refuses int // a descriptor that cannot be polled; 0: none
 }
+
+var errFull = errors.New("no room for another descriptor")
 
 func newFakeSystem() *fakeSystem {
 	// Descriptors far above real ones: the worker closes what it is given.
@@ -141,7 +146,18 @@ func (p *fakeProcess) Kill() {
 
 func (p *fakeProcess) Reap() (proc.Status, bool, error) { return proc.Status{}, true, nil }
 
-func (s *fakeSystem) Add(int) error { return nil }
+func (p *fakeProcess) Wait() (proc.Status, error) {
+	p.sys.Remove(p.pidfd)
+	return proc.Status{}, nil
+}
+
+func (s *fakeSystem) Add(fd int) error {
+	if fd == s.refuses {
+		return errFull
+	}
+	return nil
+}
+
 func (s *fakeSystem) Remove(fd int) {
 	s.procs = slices.DeleteFunc(s.procs, func(p *fakeProcess) bool { return p.pidfd == fd })
 }

@@ -16,35 +16,39 @@ func (w *Worker) poll() error {
 	if err != nil {
 		return err
 	}
-	// Output first, so that what a child said before its end is heard before.
-	type end struct {
-		of *Handle
-		fd int
-	}
-	var over []end
+	w.events = w.events[:0]
 	for _, fd := range ready {
-		h := w.byFD[fd]
-		switch {
-		case h == nil:
-		case fd == h.pidfd:
-			over = append(over, end{h, fd})
-		default:
-			if err := w.deliver(h, fd); err != nil {
+		w.events = append(w.events, event{w.byFD[fd], fd})
+	}
+	// Output first, so that what a child said before its end is heard before.
+	for _, e := range w.events {
+		if e.current(w) && e.fd != e.of.pidfd {
+			if err := w.deliver(e.of, e.fd); err != nil {
 				return err
 			}
 		}
 	}
-	for _, e := range over {
-		if e.of.pidfd != e.fd {
-			continue // its output has named a successor, which lives
-		}
-		if err := w.ended(e.of); err != nil {
-			return err
+	for _, e := range w.events {
+		if e.current(w) && e.fd == e.of.pidfd {
+			if err := w.ended(e.of); err != nil {
+				return err
+			}
 		}
 	}
 	w.expire()
 	return nil
 }
+
+// An event is a descriptor that was ready, and whose it was then.
+type event struct {
+	of *Handle
+	fd int
+}
+
+// current tells whether the event still means what it did: what was heard
+// meanwhile may have closed the descriptor, named a process's successor, or
+// started a child whose descriptor has the same number.
+func (e event) current(w *Worker) bool { return e.of != nil && w.byFD[e.fd] == e.of }
 
 // sleep is the time until the next deadline.
 func (w *Worker) sleep() time.Duration {

@@ -44,6 +44,7 @@ type Worker struct {
 	handles  []*Handle
 	byFD     map[int]*Handle
 	ready    []int
+	events   []event
 	buf      []byte
 	requests []*Request
 	busy     int   // goals that have not ended, for reports
