@@ -171,8 +171,19 @@ func setUp(env *testscript.Env) error {
 	if _, err := os.Lstat(conf); err == nil {
 		return nil // the script brings its own
 	}
-	return os.WriteFile(conf, []byte("build-poll-interval = 1\ngc-reserved-space = 0\n"), 0o644)
+	return os.WriteFile(conf, []byte(testConf), 0o644)
 }
+
+// testConf has builders run, under root, as users whom nobody else on the
+// machine has: a Nix that works at the same time kills all that runs as one of
+// its build users.
+const testConf = `build-poll-interval = 1
+gc-reserved-space = 0
+build-users-group =
+auto-allocate-uids = true
+start-id = 1610612736
+id-count = 4194304
+`
 
 // condition knows "root", "race" for a test binary that is slow and needs much
 // memory, and what the machine must have for some scripts.
