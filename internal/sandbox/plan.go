@@ -30,6 +30,7 @@ func (s *survey) cloneFlags() uintptr {
 func (s *survey) plan() *plan {
 	p := &planner{survey: s, made: map[string]bool{".": true}}
 	p.steps = make([]step, 0, 128+2*len(s.inputs)) // most take two
+	p.tie()
 	if s.sandboxed {
 		p.namespaces()
 		p.root()
@@ -73,6 +74,7 @@ func (p *planner) namespaces() {
 	if p.rootless {
 		p.mapIDs()
 		p.add(step{name: "successor", nr: successor, what: "making the first process of a PID namespace", needs: needsNamespaces})
+		p.tie()
 	}
 	p.do("setsid", unix.SYS_SETSID, "starting a session")
 	if !p.network {
@@ -172,6 +174,12 @@ func (p *planner) identity() {
 	p.add(step{name: "keyctl", nr: unix.SYS_KEYCTL, what: "leaving the session's keyring",
 		args:   []arg{bits(unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"), null()},
 		ignore: []syscall.Errno{unix.ENOSYS, unix.EPERM, unix.EDQUOT, unix.EACCES}})
+	p.tie()
+}
+
+// tie makes the process die with the engine. A new process and one that has
+// changed its user are not tied any more.
+func (p *planner) tie() {
 	p.do("prctl", unix.SYS_PRCTL, "tying the builder to the engine", bits(unix.PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
 		bits(uint64(unix.SIGKILL), "SIGKILL"))
 }

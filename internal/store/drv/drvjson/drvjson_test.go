@@ -224,7 +224,11 @@ func TestParseErrors(t *testing.T) {
 		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+out+`":{"outputs":["out"],"dynamicOutputs":{}}}`), "not a valid derivation path"},
 		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+string(simple)+`":{"outputs":[],"dynamicOutputs":{}}}`), "without an output"},
 		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+string(simple)+`":{"outputs":[],"dynamicOutputs":{"out":{}}}}`), "dynamic derivations"},
-		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+string(simple)+`":["out"]}`), "to be an object"},
+		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+string(simple)+`":"out"}`), "to be an object"},
+		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+string(simple)+`":["out",1]}`), "a list of strings"},
+		// A plain list of outputs is as good as an object: only the paths are wrong then.
+		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+string(simple)+`":["out"]}`), "has incorrect output"},
+		{swap(`"inputDrvs":{}`, `"inputDrvs":{"`+string(simple)+`":{"outputs":["out"]}}`), "has incorrect output"},
 		{swap(`"inputDrvs":{}`, `"inputDrvs":{},"version":2`), "unsupported version"},
 		{swap(`"inputDrvs":{}`, `"inputDrvs":{},"version":3`), "contains illegal base-32 character '/'"},
 		{swap(`"inputDrvs":{}`, `"inputDrvs":{},"extra":1`), "unexpected key 'extra'"},

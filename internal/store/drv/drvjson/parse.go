@@ -181,6 +181,9 @@ func (v Version) readDrvs(dir storepath.Dir, f *fields, name string) []drv.Input
 	drvs := f.sub(name)
 	for _, key := range slices.Sorted(maps.Keys(drvs)) {
 		of, ok := drvs[key].(map[string]any)
+		if list, plain := drvs[key].([]any); plain { // people write it so, and version 1 did
+			of, ok = map[string]any{"outputs": list}, true
+		}
 		if !ok {
 			f.fail("expected input derivation '%s' to be an object", key)
 			return nil
@@ -188,7 +191,7 @@ func (v Version) readDrvs(dir storepath.Dir, f *fields, name string) []drv.Input
 		in := fields{object: of, err: f.err}
 		in.only("outputs", "dynamicOutputs")
 		outputs := in.strs("outputs")
-		if len(in.sub("dynamicOutputs")) > 0 {
+		if _, given := of["dynamicOutputs"]; given && len(in.sub("dynamicOutputs")) > 0 {
 			in.fail("input derivation '%s': %w", key, drv.ErrDynamic)
 		}
 		p := v.readPath(dir, &in, key)
