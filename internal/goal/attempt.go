@@ -26,13 +26,11 @@ type attempt struct {
 	world     *sandbox.World
 	scratch   scratch
 
-	log      *buildLog
-	lines    *logline.Splitter
-	relay    *logline.Relay
-	tail     *logline.Tail
-	size     int64 // bytes of output so far
-	activity activity.ID
-	waiting  activity.ID // "waiting for …", between polls
+	log   *buildLog
+	lines *logline.Splitter
+	relay *logline.Relay
+	tail  *logline.Tail
+	size  int64 // bytes of output so far
 
 	process *proc.Process
 	handle  *worker.Handle
@@ -41,7 +39,8 @@ type attempt struct {
 	noExec  bool        // the kernel refused to execute the builder
 	killed  *BuildError // the limit that was broken
 	status  proc.Status
-	sweeper *worker.Handle // kills what the builder's user still runs
+	sweeper *worker.Handle // kills what the build user still runs
+	swept   bool           // it has done so after the builder's end
 
 	finaliser *finaliser
 	outputs   []builtOutput
@@ -58,25 +57,57 @@ func (d *Derivation) release() {
 		return
 	}
 	d.attempt = nil
-	d.eng.stop(&a.waiting)
-	d.eng.stop(&a.activity)
-	for _, h := range []*worker.Handle{a.handle, a.sweeper, a.finaliserHandle()} {
-		if h != nil && !h.Exited() {
-			if h == a.handle {
-				d.eng.builds.running--
-			}
-			d.eng.w.Bury(h, func(proc.Status) { a.giveBack() })
-			return
-		}
+	if a.relay != nil {
+		a.relay.Close()
 	}
-	a.giveBack()
+	w := d.eng.w
+	switch {
+	case lives(a.handle):
+		w.Bury(a.handle, func(proc.Status) { a.sweep() })
+	case lives(a.sweeper): // it must do its work
+		w.Leave(a.sweeper, func(proc.Status) { a.giveBack() })
+	case a.finaliser != nil && lives(a.finaliser.handle):
+		w.Bury(a.finaliser.handle, func(proc.Status) {
+			a.removeCopies()
+			a.giveBack()
+		})
+	default:
+		a.sweep()
+	}
 }
 
-func (a *attempt) finaliserHandle() *worker.Handle {
-	if a.finaliser == nil {
-		return nil
+func lives(h *worker.Handle) bool { return h != nil && !h.Exited() }
+
+// sweep kills what a builder without a sandbox has left, before what it could
+// touch is given back.
+func (a *attempt) sweep() {
+	if a.process == nil || a.sandboxed || a.swept {
+		a.giveBack()
+		return
 	}
-	return a.finaliser.handle
+	a.swept = true
+	if a.user == nil {
+		a.killOrphans()
+		a.giveBack()
+		return
+	}
+	p, err := sandbox.KillUser(a.user.UID)
+	if err == nil {
+		a.sweeper, err = a.eng.w.WatchFor(&quiet{}, worker.Child{Proc: p, Slot: worker.BuildSlot})
+	}
+	if err != nil {
+		a.eng.message(activity.Warn, "%v", err)
+		a.giveBack()
+		return
+	}
+	a.eng.w.Leave(a.sweeper, func(proc.Status) { a.giveBack() })
+}
+
+// killOrphans is for builders that run as we do.
+func (a *attempt) killOrphans() {
+	if a.world != nil {
+		proc.KillOrphans("NIX_BUILD_TOP=" + a.world.BuildDir())
+	}
 }
 
 // giveBack releases what the builder could touch; the builder is gone.

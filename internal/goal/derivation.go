@@ -19,12 +19,14 @@ type Derivation struct {
 	eng    *Engine
 	path   storepath.Path
 	wanted []string // nil: all
+	all    bool     // all outputs matter, whatever was wanted: there must be a build
 
 	state    step
 	outline  *drv.Outline // nil before haveDerivation and after the end
 	inputs   []storepath.Path
 	attempt  *attempt    // not nil while locks or more are held
-	lockWait activity.ID // "waiting for lock", between polls
+	activity activity.ID // waiting for a lock or a user, between polls, or building
+	counted  bool        // among the builds that run, from the builder's start to the goal's end
 
 	status  Status
 	err     *BuildError
@@ -88,7 +90,7 @@ func (d *Derivation) fail(err error) worker.Wait {
 		d.eng.builds.bad++
 	}
 	if d.Waited() {
-		d.eng.sink.Failure(d.err)
+		d.eng.reportNow(d.err)
 	}
 	return d.End(worker.Failed)
 }
@@ -99,9 +101,13 @@ func (d *Derivation) failWith(s Status, err error) (step, worker.Wait, error) {
 }
 
 // Abandon gives back what the goal holds when nobody wants it any more.
-func (d *Derivation) Abandon() {
-	d.eng.stop(&d.lockWait)
-	d.release()
+func (d *Derivation) Abandon() { d.release() }
+
+// waitFor shows what the goal waits for, once for all polls.
+func (d *Derivation) waitFor(text string) {
+	if d.activity == 0 {
+		d.activity = d.eng.start(activity.Warn, activity.BuildWaiting, text)
+	}
 }
 
 // drop forgets what only a living goal needs.
@@ -147,7 +153,7 @@ func (d *Derivation) want(outputs []string) {
 }
 
 func (d *Derivation) wants(id string) bool {
-	return len(d.wanted) == 0 || slices.Contains(d.wanted, id)
+	return d.all || len(d.wanted) == 0 || slices.Contains(d.wanted, id)
 }
 
 // start makes sure that the derivation itself is there.

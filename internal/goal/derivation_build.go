@@ -47,7 +47,7 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 		return nil, worker.Done, err
 	}
 	next, wait, err := d.startBuilder()
-	if rejected := (*BuildError)(nil); errors.As(err, &rejected) {
+	if rejected := (*BuildError)(nil); errors.As(err, &rejected) && a.relay == nil {
 		d.eng.trace("build-failed %s %s 0 %s", d.path, d.traceOutput(), err)
 	}
 	return next, wait, err
@@ -71,12 +71,10 @@ func (d *Derivation) lockOutputs() (worker.Wait, error) {
 		return worker.Done, fmt.Errorf("locking the outputs of '%s': %w", d.path, err)
 	}
 	if !ok {
-		if d.lockWait == 0 {
-			d.lockWait = d.eng.start(activity.Warn, activity.BuildWaiting, "waiting for lock on "+quoteAll(paths))
-		}
+		d.waitFor("waiting for lock on " + quoteAll(paths))
 		return worker.AWhile, nil
 	}
-	d.eng.stop(&d.lockWait)
+	d.eng.stop(&d.activity)
 	for _, p := range paths {
 		d.eng.held[p] = true
 	}
@@ -133,12 +131,13 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 	if ok, err := a.acquireUser(); err != nil {
 		return nil, worker.Done, err
 	} else if !ok {
-		if a.waiting == 0 {
-			a.waiting = d.eng.start(activity.Warn, activity.BuildWaiting, fmt.Sprintf("waiting for a free build user ID for '%s'", d.path))
-		}
+		d.waitFor(fmt.Sprintf("waiting for a free build user ID for '%s'", d.path))
 		return nil, worker.AWhile, nil
 	}
-	d.eng.stop(&a.waiting)
+	d.eng.stop(&d.activity)
+	if a.user != nil && !d.eng.swept[a.user.UID] {
+		return d.sweepUser()
+	}
 	if err := d.collectInputs(); err != nil {
 		return nil, worker.Done, err
 	}
@@ -146,6 +145,44 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 		return nil, worker.Done, fmt.Errorf("building '%s': %w", d.path, err)
 	}
 	return (*Derivation).builderExited, worker.Exit, nil
+}
+
+// sweepUser kills what an engine that died may have left running as the user,
+// which could do what the builder can. Once in a run is enough: after its own
+// builds each engine does so anyway.
+func (d *Derivation) sweepUser() (_ step, _ worker.Wait, err error) {
+	a, e := d.attempt, d.eng
+	e.swept[a.user.UID] = true
+	if a.sweeper, err = e.killUser(d, a.user); err != nil {
+		return nil, worker.Done, err
+	}
+	return (*Derivation).userSwept, worker.Exit, nil
+}
+
+func (d *Derivation) userSwept() (step, worker.Wait, error) {
+	a := d.attempt
+	if err := sweepError(a.user, a.sweeper); err != nil {
+		delete(d.eng.swept, a.user.UID)
+		return nil, worker.Done, err
+	}
+	return (*Derivation).tryToBuild, worker.Now, nil
+}
+
+// killUser starts to kill all processes of a user, for a goal that waits. The
+// slot is taken: no other build starts meanwhile.
+func (e *Engine) killUser(d *Derivation, u *sandbox.User) (*worker.Handle, error) {
+	p, err := sandbox.KillUser(u.UID)
+	if err != nil {
+		return nil, err
+	}
+	return e.w.Watch(d, worker.Child{Proc: p, Slot: worker.BuildSlot})
+}
+
+func sweepError(u *sandbox.User, h *worker.Handle) error {
+	if h.Status().OK() {
+		return nil
+	}
+	return fmt.Errorf("killing the processes of user %d: the process for that %s", u.UID, h.Status())
 }
 
 // refuseBuiltin fails a derivation whose builder would have to be part of this
@@ -234,7 +271,10 @@ func (d *Derivation) launch() error {
 		return err
 	}
 	d.announce()
-	return d.execute(command)
+	if err := d.execute(command); err != nil {
+		return d.buildFailed(err)
+	}
+	return nil
 }
 
 // execute starts the builder and watches it.
@@ -264,6 +304,7 @@ func (d *Derivation) execute(command sandbox.Command) error {
 	if err != nil {
 		return fmt.Errorf("watching the builder of '%s': %w", d.path, err)
 	}
+	d.counted = true
 	e.builds.running++
 	e.report()
 	return nil
@@ -276,10 +317,10 @@ const logPipeSize = 1 << 20
 func (d *Derivation) announce() {
 	a, e := d.attempt, d.eng
 	d.started = e.opt.Now()
-	a.activity = e.start(activity.Info, activity.Build, fmt.Sprintf("building '%s'", d.path), string(d.path), "", 1, 1)
+	d.activity = e.start(activity.Info, activity.Build, fmt.Sprintf("building '%s'", d.path), string(d.path), "", 1, 1)
 	e.report()
 	a.tail = logline.NewTail(e.opt.LogLines)
-	a.relay = logline.NewRelay(e.sink, a.activity, e.nextID, a.tail)
+	a.relay = logline.NewRelay(e.sink, d.activity, e.nextID, a.tail)
 	a.lines = logline.NewSplitter(a.relay)
 	e.trace("build-started %s %s %s %s", d.path, d.traceOutput(), a.drv.Platform, a.log.path)
 }
@@ -314,76 +355,19 @@ func (d *Derivation) command() (sandbox.Command, error) {
 	if err != nil {
 		return sandbox.Command{}, err
 	}
+	told := d.told()
 	c := sandbox.Command{
 		Path: a.drv.Builder,
-		Argv: a.scratch.to.applyAll(append([]string{path.Base(a.drv.Builder)}, a.drv.Args...)),
-		Env:  a.scratch.to.applyAll(env),
+		Argv: told.applyAll(append([]string{path.Base(a.drv.Builder)}, a.drv.Args...)),
+		Env:  told.applyAll(env),
 	}
 	for _, f := range append(files, more...) {
+		if f.Told {
+			f.Contents = []byte(told.apply(string(f.Contents)))
+		}
 		if err := a.world.AddFile(f.Name, f.Contents); err != nil {
 			return sandbox.Command{}, err
 		}
 	}
 	return c, nil
-}
-
-// A builder is a process that may still have to name its successor.
-type builder struct {
-	*proc.Process
-	report *sandbox.Report
-}
-
-// Kill finds the successor first, which would otherwise live on unknown.
-func (b *builder) Kill() {
-	// Without an answer there is no successor, and the process itself remains.
-	_ = b.report.Settle(b.Process)
-	b.Process.Kill()
-}
-
-// Output hears from the builder and from the set-up of its sandbox.
-func (d *Derivation) Output(h *worker.Handle, fd int, data []byte) {
-	a := d.attempt
-	switch {
-	case a == nil:
-	case a.finaliser != nil && h == a.finaliser.handle:
-		a.finaliser.output(data)
-	case h != a.handle:
-	case fd == a.report.FD():
-		if pid := a.report.Feed(data); pid > 0 {
-			if err := a.process.Adopt(pid); err != nil {
-				a.setup = err
-			}
-		}
-	default:
-		d.logged(data)
-	}
-}
-
-// logged takes output of the builder.
-func (d *Derivation) logged(data []byte) {
-	a, e := d.attempt, d.eng
-	a.log.write(data)
-	_, _ = a.lines.Write(data)
-	a.size += int64(len(data))
-	if limit := e.opt.MaxLogSize; limit > 0 && a.size > limit && a.killed == nil {
-		d.kill(LogLimitExceeded, fmt.Errorf("%s killed after writing more than %d bytes of log output", d.Name(), limit))
-	}
-}
-
-// TimedOut kills a builder that broke a time limit.
-func (d *Derivation) TimedOut(_ *worker.Handle, l worker.Limit) {
-	what := ""
-	if l.Silent {
-		what = " of silence"
-	}
-	d.kill(TimedOut, fmt.Errorf("%s timed out after %d seconds%s", d.Name(), int(l.After.Seconds()), what))
-}
-
-func (d *Derivation) kill(s Status, err error) {
-	a := d.attempt
-	if a == nil || a.killed != nil {
-		return
-	}
-	a.killed = &BuildError{Drv: d.path, Status: s, Err: err}
-	d.eng.w.Kill(a.handle)
 }

@@ -13,7 +13,7 @@ import (
 // substitute it: the inputs are needed.
 func (d *Derivation) outputsTried() (step, worker.Wait, error) {
 	d.ResetCounts()
-	d.wanted = nil // from here on all outputs matter
+	d.all = true
 	for _, in := range d.outline.InputDrvs {
 		d.eng.w.Await(d, d.eng.derivation(in.Path, in.Outputs))
 	}

@@ -18,7 +18,6 @@ import (
 	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
-	"gobuild/internal/worker/proc"
 )
 
 // builderExited runs when the builder has been reaped and all it said heard.
@@ -26,7 +25,6 @@ func (d *Derivation) builderExited() (step, worker.Wait, error) {
 	a, e := d.attempt, d.eng
 	a.status = a.handle.Status()
 	d.stopped = e.opt.Now()
-	e.builds.running--
 	d.heardSetup()
 	_ = a.lines.Close()
 	a.relay.Close()
@@ -38,20 +36,27 @@ func (d *Derivation) builderExited() (step, worker.Wait, error) {
 		return d.judgeBuilder()
 	}
 	if a.user == nil {
-		proc.KillOrphans("NIX_BUILD_TOP=" + a.world.BuildDir())
+		a.killOrphans()
+		a.swept = true
 		return d.judgeBuilder()
 	}
 	// Outside a PID namespace the user's other processes are still there, and
 	// could change the outputs while they are looked at.
-	p, err := sandbox.KillUser(a.user.UID)
-	if err != nil {
-		return nil, worker.Done, fmt.Errorf("killing what the builder of '%s' left: %w", d.path, err)
+	var err error
+	if a.sweeper, err = e.killUser(d, a.user); err != nil {
+		return nil, worker.Done, d.buildFailed(err)
 	}
-	// The slot stays taken: no other build starts before this one is judged.
-	if a.sweeper, err = e.w.Watch(d, worker.Child{Proc: p, Slot: worker.BuildSlot}); err != nil {
-		return nil, worker.Done, err
+	return (*Derivation).leftoversSwept, worker.Exit, nil
+}
+
+// leftoversSwept runs when nothing of the builder should be left.
+func (d *Derivation) leftoversSwept() (step, worker.Wait, error) {
+	a := d.attempt
+	a.swept = true
+	if err := sweepError(a.user, a.sweeper); err != nil {
+		return nil, worker.Done, d.buildFailed(err)
 	}
-	return (*Derivation).judgeBuilder, worker.Exit, nil
+	return d.judgeBuilder()
 }
 
 // heardSetup finds out whether the builder was executed at all.
@@ -146,7 +151,7 @@ func (d *Derivation) findOutputs() error {
 		if slices.Contains(a.valid, o.Path) {
 			continue // the build made it again; the valid one stays
 		}
-		at := a.world.OutputPath(a.scratch.base(o.Path))
+		at := a.world.OutputPath(a.scratch.path(o.Path).Base())
 		if _, err := os.Lstat(at); err != nil {
 			return &BuildError{
 				Drv: d.path, Status: OutputRejected, Tail: a.tail.Lines(), Logged: a.log.path != "",
@@ -269,6 +274,8 @@ func (d *Derivation) keepMismatch(o *builtOutput) {
 	}
 	if err == nil {
 		o.at = ""
+	} else if o.at == dest {
+		e.discardQuietly(dest)
 	}
 	lock.Release(pathlock.Disposal(err == nil))
 }

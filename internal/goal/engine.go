@@ -82,8 +82,9 @@ type Engine struct {
 	held     map[storepath.Path]bool // outputs that goals of this engine have locked
 
 	lastID    activity.ID
-	lastAside int  // counts trees renamed aside
-	tidied    bool // stale build directories have been removed
+	lastAside int             // counts trees renamed aside
+	tidied    bool            // stale build directories have been removed
+	swept     map[uint32]bool // build users that no process of before runs as
 	realise   activity.ID
 	builds    counter
 	copies    counter
@@ -107,6 +108,7 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 		outputs:  map[storepath.Path][]drv.Output{},
 		outlines: map[storepath.Path]*drv.Outline{},
 		held:     map[storepath.Path]bool{},
+		swept:    map[uint32]bool{},
 		intern:   drv.NewIntern(),
 		valid:    s.NewValidity(),
 		closures: s.NewClosures(),
@@ -172,6 +174,7 @@ func (t Target) String() string {
 // also with an error; a *Failure means that some target could not be realised,
 // any other error that the run could not go on.
 func (e *Engine) Realise(targets []Target) ([]BuildResult, error) {
+	e.outcome, e.builds, e.copies, e.progress = outcome{}, counter{}, counter{}, [2]counter{}
 	e.realise = e.start(activity.Error, activity.Realise, "")
 	e.builds.id = e.start(activity.Error, activity.Builds, "")
 	e.copies.id = e.start(activity.Error, activity.CopyPaths, "")
@@ -192,7 +195,7 @@ func (e *Engine) Realise(targets []Target) ([]BuildResult, error) {
 	}
 	results := make([]BuildResult, len(goals))
 	for i, g := range goals {
-		results[i] = g.buildResult()
+		results[i] = g.buildResult().only(targets[i].Outputs)
 	}
 	if err != nil {
 		return results, err
@@ -227,16 +230,24 @@ func (e *Engine) judge(goals []target) error {
 	for i, err := range errs {
 		names[i] = string(err.Drv)
 	}
-	switch len(errs) {
-	case 0:
+	switch {
+	case len(errs) == 0:
 		return nil
-	case 1:
+	case len(errs) == 1 && !errs[0].reported:
 		return &Failure{Targets: names, Err: errs[0], ExitCode: e.outcome.exitCode()}
 	}
 	for _, err := range errs {
-		e.sink.Failure(err)
+		e.reportNow(err)
 	}
 	return &Failure{Targets: names, ExitCode: e.outcome.exitCode()}
+}
+
+// reportNow shows a failure, once.
+func (e *Engine) reportNow(err *BuildError) {
+	if !err.reported {
+		err.reported = true
+		e.sink.Failure(err)
+	}
 }
 
 // derivation returns the goal for a derivation, a new one or the one there is
@@ -271,6 +282,13 @@ func (e *Engine) finished(g worker.Goal) {
 	case *Derivation:
 		delete(e.drvs, g.path)
 		e.builds.outstanding--
+		if g.counted {
+			e.builds.running--
+		}
+		if g.activity != 0 {
+			e.report()
+			e.stop(&g.activity)
+		}
 		g.drop()
 	case *Substitution:
 		delete(e.substs, g.path)
@@ -293,18 +311,8 @@ func (e *Engine) nextID() activity.ID {
 
 func (e *Engine) start(level activity.Level, t activity.Type, text string, fields ...any) activity.ID {
 	id := e.nextID()
-	e.sink.Start(id, level, t, text, e.parentFor(t), fields...)
+	e.sink.Start(id, level, t, text, 0, fields...)
 	return id
-}
-
-func (e *Engine) parentFor(t activity.Type) activity.ID {
-	switch t {
-	case activity.Build, activity.BuildWaiting:
-		return e.builds.id
-	case activity.Realise:
-		return 0
-	}
-	return e.realise
 }
 
 // report sends the counters when they have changed.

@@ -24,6 +24,7 @@ type environInput struct {
 type buildFile struct {
 	Name     string
 	Contents []byte
+	Told     bool // by the derivation: its text goes through the same rewriting as variables
 }
 
 // environ makes a builder's environment, sorted, and the files that carry the
@@ -72,7 +73,7 @@ func passAsFile(in environInput, vars map[string]string) []buildFile {
 		}
 		name := drv.PassAsFileName(v.Name)
 		vars[v.Name+"Path"] = path.Join(in.BuildDir, name)
-		files = append(files, buildFile{Name: name, Contents: []byte(v.Value)})
+		files = append(files, buildFile{Name: name, Contents: []byte(v.Value), Told: true})
 	}
 	return files
 }
@@ -82,7 +83,7 @@ const (
 	attrsShFile   = ".attrs.sh"
 )
 
-// rewrites replaces hash parts in text; none is the usual case.
+// rewrites replaces hash parts and placeholders in text.
 type rewrites map[string]string
 
 func (r rewrites) apply(s string) string {

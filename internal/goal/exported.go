@@ -68,10 +68,7 @@ func (d *Derivation) structuredFiles() ([]buildFile, error) {
 	}
 	outputs := map[string]string{}
 	for _, o := range d.outline.Outputs {
-		outputs[o.ID] = string(o.Path)
-		if q, ok := a.scratch.paths[o.Path]; ok {
-			outputs[o.ID] = string(q)
-		}
+		outputs[o.ID] = string(a.scratch.path(o.Path))
 	}
 	var graphs []drv.ExportedGraph
 	for _, g := range a.options.ExportGraphs {
@@ -86,8 +83,8 @@ func (d *Derivation) structuredFiles() ([]buildFile, error) {
 		return nil, err
 	}
 	return []buildFile{
-		{Name: attrsJSONFile, Contents: []byte(a.scratch.to.apply(string(json)))},
-		{Name: attrsShFile, Contents: []byte(a.scratch.to.apply(string(sh)))},
+		{Name: attrsJSONFile, Contents: json, Told: true},
+		{Name: attrsShFile, Contents: sh, Told: true},
 	}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/finalise"
@@ -87,6 +88,7 @@ func (f *finaliser) start(d *Derivation, req finalise.Request) error {
 	}
 	p, err := proc.Start(proc.Command{
 		Path: proc.Self, Argv: []string{"gobuild", FinaliseChild}, Env: []string{}, Files: []int{-1, 2, 2, in, out.W},
+		Attr: syscall.SysProcAttr{Setpgid: true}, // interrupts are for us to hear, and to act on
 	})
 	proc.Close(out.W)
 	if err != nil {

@@ -68,6 +68,7 @@ type planner struct {
 	seen    map[storepath.Path]planned
 	unknown map[storepath.Path]bool
 	stack   []frame
+	entered int // paths so far
 }
 
 // A frame is a derivation whose inputs are being visited.
@@ -99,8 +100,14 @@ func (p *planner) visit(path storepath.Path, outputs []string) error {
 
 // enter judges one path, and starts with its inputs if it must be built.
 func (p *planner) enter(path storepath.Path, outputs []string) error {
-	if s := p.seen[path]; s == toBuild || s == hopeless {
+	switch p.seen[path] {
+	case hopeless:
 		return nil
+	case toBuild:
+		return checkWanted(path, p.eng.outlines[path], outputs)
+	}
+	if err := p.interrupted(); err != nil {
+		return err
 	}
 	if err := p.keep(path); err != nil {
 		return err
@@ -127,6 +134,15 @@ func (p *planner) enter(path storepath.Path, outputs []string) error {
 	p.seen[path] = toBuild
 	p.stack = append(p.stack, frame{path: path})
 	return p.sources(path)
+}
+
+// interrupted asks now and then: graphs may be large.
+func (p *planner) interrupted() error {
+	p.entered++
+	if ask := p.eng.opt.Interrupted; ask != nil && p.entered%256 == 0 {
+		return ask()
+	}
+	return nil
 }
 
 // mustBuild reads a derivation and tells whether a wanted output is missing.

@@ -3,6 +3,8 @@ package goal
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +58,15 @@ type BuildResult struct {
 	Stopped time.Time
 }
 
+// only is the result for somebody who wanted some outputs; none named: all.
+func (r BuildResult) only(wanted []string) BuildResult {
+	if len(wanted) > 0 {
+		r.Outputs = maps.Clone(r.Outputs)
+		maps.DeleteFunc(r.Outputs, func(id string, _ storepath.Path) bool { return !slices.Contains(wanted, id) })
+	}
+	return r
+}
+
 // A BuildError is a failure with its status. The status decides the exit code
 // and whether trying again makes sense.
 type BuildError struct {
@@ -64,6 +75,8 @@ type BuildError struct {
 	Err    error
 	Tail   []string // last lines of the builder's output, oldest first
 	Logged bool     // there is a log file to read
+
+	reported bool // the sink has had it
 }
 
 func (e *BuildError) Error() string { return e.Err.Error() }
@@ -108,11 +121,10 @@ func (e *referencesError) Error() string {
 
 func (e *referencesError) Unwrap() error { return e.mismatch }
 
-// A Failure is the outcome of a run in which some target was not realised. The
-// errors of the targets have been reported already when there are several.
+// A Failure is the outcome of a run in which some target was not realised.
 type Failure struct {
 	Targets  []string
-	Err      error // of the only failed target; nil when there are several
+	Err      error // of the only failed target; nil when the sink has had all errors
 	ExitCode int
 }
 

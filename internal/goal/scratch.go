@@ -3,9 +3,11 @@ package goal
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 
 	"gobuild/internal/activity"
+	"gobuild/internal/store/finalise"
 	"gobuild/internal/store/storepath"
 )
 
@@ -19,12 +21,24 @@ type scratch struct {
 	discard []string // real scratch paths, deleted after the build
 }
 
-// base is the base name at which an output is built.
-func (s *scratch) base(p storepath.Path) string {
+// path is where the builder sees an output.
+func (s *scratch) path(p storepath.Path) storepath.Path {
 	if q, ok := s.paths[p]; ok {
-		return q.Base()
+		return q
 	}
-	return p.Base()
+	return p
+}
+
+// told is what every text for the builder goes through: placeholders become
+// the outputs that they stand for, and valid outputs their scratch paths.
+func (d *Derivation) told() rewrites {
+	s := &d.attempt.scratch
+	r := rewrites{}
+	maps.Copy(r, s.to)
+	for _, o := range d.outline.Outputs {
+		r[storepath.Placeholder(o.ID)] = string(s.path(o.Path))
+	}
+	return r
 }
 
 // redirectValid gives scratch paths to the outputs that are valid already.
@@ -77,6 +91,19 @@ func (a *attempt) removeRejected() {
 			continue
 		}
 		a.eng.discardQuietly(real)
+	}
+}
+
+// removeCopies deletes the copies that a finaliser was making when it was
+// killed. The outputs are still locked, so they are ours.
+func (a *attempt) removeCopies() {
+	if !a.drv.IsFixed() && len(a.scratch.from) == 0 {
+		return
+	}
+	for _, p := range a.held {
+		for _, dir := range finalise.Copies(a.eng.store.RealPath(p)) {
+			a.eng.discardQuietly(dir)
+		}
 	}
 }
 

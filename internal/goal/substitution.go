@@ -57,7 +57,7 @@ func (s *Substitution) fail(status Status, r worker.Result, err error) worker.Wa
 	case s.path.IsDerivation(): // whoever waits will say that it is missing
 		s.eng.message(activity.Debug, "%v", err)
 	default:
-		s.eng.sink.Failure(s.err)
+		s.eng.reportNow(s.err)
 	}
 	return s.End(r)
 }

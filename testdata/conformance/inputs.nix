@@ -52,6 +52,18 @@ lib: with lib; {
   passAsFile = run "pass-as-file" "cat $bigPath > $out; echo \${big-unset} \${absentPath-unset} $passAsFile >> $out; basename $bigPath >> $out; stat -c %a $bigPath >> $out" {
     passAsFile = [ "big" "absent" ]; big = "the big text\nline2 \"q\" $x\n";
   };
+  placeholders = run "placeholders" "cat $bigPath > $out; echo $var ${placeholder "dev"} x${placeholder "out"}y ${placeholder "nope"} >> $out; echo dev > $dev" {
+    outputs = [ "out" "dev" ]; passAsFile = [ "big" ]; big = "in a file: ${placeholder "out"} ${placeholder "dev"}\n"; var = "${placeholder "out"}/lib:${placeholder "dev"}";
+  };
+  placeholdersFixed = derivation {
+    name = "placeholders-fixed"; inherit system; builder = shell; outputHashAlgo = "sha256"; outputHashMode = "flat";
+    outputHash = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"; args = [ "-c" "echo hello > ${placeholder "out"}" ];
+  };
+  placeholdersStructured = derivation {
+    name = "placeholders-structured"; inherit system; builder = shell; __structuredAttrs = true; outputs = [ "out" "dev" ];
+    args = [ "-e" "-c" "cat .attrs.json .attrs.sh > ${placeholder "out"}; echo > ${placeholder "dev"}" ];
+    flags = [ "--prefix=${placeholder "out"}" "--dev=${placeholder "dev"}" ]; set = { a = placeholder "dev"; };
+  };
   exportGraph = run "export-graph" "cat graph g2 > $out" { exportReferencesGraph = [ "graph" (run "user" "echo $d > $out" { d = dep; }) "g2" srcRef ]; };
   exportGraphDrv = run "export-graph-drv" "cat graph > $out" { exportReferencesGraph = [ "graph" dep.drvPath ]; };
   structured = derivation {

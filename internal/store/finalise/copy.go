@@ -25,6 +25,23 @@ func privateName(dest string) string {
 
 const hashLen = 32
 
+// Copies are the private directories that are left of making copies for dest,
+// by a Run that was killed if nobody is at work on dest.
+func Copies(dest string) []string {
+	dir, prefix := filepath.Dir(dest), strings.TrimSuffix(privateName(dest), "*")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var left []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			left = append(left, filepath.Join(dir, e.Name()))
+		}
+	}
+	return left
+}
+
 // copy makes the output anew in a directory that is nobody else's and never
 // was, beside its destination, and returns where.
 func (r *run) copy(o *Output) (string, error) {
