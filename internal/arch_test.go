@@ -28,7 +28,7 @@ var mayImport = map[string]string{
 	"activity": "",
 	"config":   unix + " store/storepath",
 	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
-		" store/pathlock store/storepath worker worker/proc",
+		" store/pathlock store/readahead store/storepath worker worker/proc",
 	"logline":     "activity",
 	"logzip":      bzip2 + " " + unix,
 	"sandbox":     unix + " store/pathlock worker/proc",
@@ -46,6 +46,7 @@ var mayImport = map[string]string{
 	"store/gc":          unix + " store store/digest store/fstree store/pathlock store/storepath",
 	"store/nar":         unix + " store/fstree",
 	"store/pathlock":    unix,
+	"store/readahead":   unix + " store/storepath",
 	"store/refscan":     "store/digest",
 	"store/storepath":   "store/digest",
 

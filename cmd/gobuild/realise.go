@@ -113,7 +113,7 @@ func (a *app) realise(o realiseOptions, args []string) error {
 		a.logger().Message(activity.Info, ui.Plan(plan.Build, plan.Unknown))
 	}
 	if plan.Empty() {
-		return s.printRealised(o, specs, nil)
+		return s.printRealised(o, specs, nil, engine.Outputs)
 	}
 	begin := time.Now()
 	results, err := engine.Realise(targets)
@@ -121,7 +121,7 @@ func (a *app) realise(o realiseOptions, args []string) error {
 	if err != nil {
 		return errors.Join(err, s.printFailed(o, results))
 	}
-	return s.printRealised(o, specs, results)
+	return s.printRealised(o, specs, results, engine.Outputs)
 }
 
 // printPlan is the answer to a dry run: for people on standard error, as they
@@ -146,11 +146,11 @@ func planMode(o realiseOptions) goal.PlanMode {
 }
 
 // printRealised prints the outputs that were asked for, and makes roots.
-func (s *session) printRealised(o realiseOptions, specs []drv.Spec, results []goal.BuildResult) error {
+func (s *session) printRealised(o realiseOptions, specs []drv.Spec, results []goal.BuildResult, read readOutputs) error {
 	var lines []string
 	var objects []realised
 	for i, spec := range specs {
-		outputs, err := s.outputsOf(spec)
+		outputs, err := outputsOf(spec, read)
 		if err != nil {
 			return err
 		}
@@ -212,17 +212,31 @@ func (r *realised) set(from goal.BuildResult) {
 	}
 }
 
+// A readOutputs finds all outputs of a derivation.
+type readOutputs func(storepath.Path) ([]drv.Output, error)
+
 // outputsOf are the outputs that a spec asks for; a path that is no derivation
 // is its own output.
-func (s *session) outputsOf(spec drv.Spec) ([]drv.Output, error) {
+func outputsOf(spec drv.Spec, read readOutputs) ([]drv.Output, error) {
 	if !spec.Path.IsDerivation() {
 		return []drv.Output{{ID: "out", Path: spec.Path}}, nil
 	}
-	o, err := s.store.Outline(spec.Path, nil)
+	all, err := read(spec.Path)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(o.Outputs, func(out drv.Output) bool { return !spec.Wants(out.ID) }), nil
+	return slices.DeleteFunc(slices.Clone(all), func(out drv.Output) bool { return !spec.Wants(out.ID) }), nil
+}
+
+// outputsOf reads the outputs that a spec asks for.
+func (s *session) outputsOf(spec drv.Spec) ([]drv.Output, error) {
+	return outputsOf(spec, func(p storepath.Path) ([]drv.Output, error) {
+		o, err := s.store.Outline(p, nil)
+		if err != nil {
+			return nil, err
+		}
+		return o.Outputs, nil
+	})
 }
 
 // root makes the n-th result a root, under the name given or that with "-n".

@@ -93,11 +93,10 @@ func (l *buildLog) write(p []byte) {
 
 // startSpool moves the log to an unnamed file and starts its compressor.
 func (l *buildLog) startSpool() error {
-	fd, err := unix.Open(filepath.Dir(l.path), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
+	var err error
+	if l.spool, err = openSpool(filepath.Dir(l.path)); err != nil {
 		return err
 	}
-	l.spool = os.NewFile(uintptr(fd), "log spool")
 	if _, err := l.spool.Write(l.mem); err != nil {
 		return err
 	}
@@ -110,7 +109,7 @@ func (l *buildLog) startSpool() error {
 		Path:  proc.Self,
 		Argv:  []string{"gobuild", logzip.Child},
 		Env:   []string{},
-		Files: []int{pipe.R, int(l.file.Fd()), 2, fd},
+		Files: []int{pipe.R, int(l.file.Fd()), 2, int(l.spool.Fd())},
 	})
 	proc.Close(pipe.R)
 	if err != nil {
@@ -120,6 +119,31 @@ func (l *buildLog) startSpool() error {
 	l.end = pipe.W
 	_, err = l.eng.w.WatchFor(l, worker.Child{Proc: p, Linger: true})
 	return err
+}
+
+// openSpool makes an unnamed file.
+func openSpool(dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == unix.EOPNOTSUPP || err == unix.EISDIR { // not every file system has such files
+		return openNamedSpool(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "log spool"), nil
+}
+
+// openNamedSpool makes one that has a name for a moment.
+func openNamedSpool(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, ".log-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // close finishes the log. A compressor that is still busy goes on; Run waits

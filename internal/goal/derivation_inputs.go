@@ -70,13 +70,20 @@ func (e *Engine) outputsOf(p storepath.Path) ([]drv.Output, error) {
 	if outputs, ok := e.outputs[p]; ok {
 		return outputs, nil
 	}
-	o, err := e.store.Outline(p, e.intern)
-	if err != nil {
-		return nil, err
+	o, ok := e.outlines[p]
+	if !ok {
+		var err error
+		if o, err = e.store.Outline(p, e.intern); err != nil {
+			return nil, err
+		}
 	}
 	e.outputs[p] = o.Outputs
 	return o.Outputs, nil
 }
+
+// Outputs are all outputs of a derivation, which need not be valid. After a
+// plan or a run it has read them already. The result is the engine's own.
+func (e *Engine) Outputs(p storepath.Path) ([]drv.Output, error) { return e.outputsOf(p) }
 
 // takeOutline hands out what planning has read, or reads it now.
 func (e *Engine) takeOutline(p storepath.Path) (*drv.Outline, error) {

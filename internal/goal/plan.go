@@ -29,12 +29,18 @@ const (
 // Plan looks at everything that the targets need and is not valid. What it
 // reads is kept for a Realise on the same engine.
 func (e *Engine) Plan(targets []Target, mode PlanMode) (*Plan, error) {
-	p := &planner{eng: e, mode: mode, seen: map[storepath.Path]planned{}, unknown: map[storepath.Path]bool{}}
+	p := &planner{eng: e, mode: mode, seen: map[storepath.Path]*node{}, unknown: map[storepath.Path]bool{}}
+	if err := p.readAhead(targets); err != nil {
+		return nil, err
+	}
 	sorted := slices.SortedFunc(slices.Values(targets), func(a, b Target) int { return strings.Compare(string(a.Path), string(b.Path)) })
 	for _, t := range sorted {
 		if err := p.visit(t.Path, t.Outputs); err != nil {
 			return nil, err
 		}
+	}
+	if p.late {
+		p.sort()
 	}
 	for path := range p.unknown {
 		p.plan.Unknown = append(p.plan.Unknown, path)
@@ -65,33 +71,63 @@ type planner struct {
 	eng     *Engine
 	mode    PlanMode
 	plan    Plan
-	seen    map[storepath.Path]planned
+	seen    map[storepath.Path]*node
 	unknown map[storepath.Path]bool
 	stack   []frame
-	entered int // paths so far
+	entered int  // paths so far
+	late    bool // a derivation turned out to be needed after some that refer to it
+}
+
+// A node is a path that has been looked at.
+type node struct {
+	state   planned
+	outline *drv.Outline // of a derivation that is valid
 }
 
 // A frame is a derivation whose inputs are being visited.
 type frame struct {
-	path storepath.Path
-	next int // input to visit
+	path   storepath.Path
+	inputs []drv.Input
+	next   int // input to visit
 }
 
 func (p *planner) visit(path storepath.Path, outputs []string) error {
 	if err := p.enter(path, outputs); err != nil {
 		return err
 	}
+	return p.walk(p.enter)
+}
+
+// sort orders the plan anew by what refers to what.
+func (p *planner) sort() {
+	all, seen := p.plan.Build, map[storepath.Path]bool{}
+	p.plan.Build = make([]storepath.Path, 0, len(all))
+	enter := func(path storepath.Path, _ []string) error {
+		if n := p.seen[path]; n != nil && n.state == toBuild && !seen[path] {
+			seen[path] = true
+			p.stack = append(p.stack, frame{path: path, inputs: n.outline.InputDrvs})
+		}
+		return nil
+	}
+	for _, path := range all {
+		_ = enter(path, nil) // never fails
+		_ = p.walk(enter)
+	}
+}
+
+// walk adds the derivations on the stack to the plan, each after its inputs
+// have been entered.
+func (p *planner) walk(enter func(storepath.Path, []string) error) error {
 	for len(p.stack) > 0 {
 		f := &p.stack[len(p.stack)-1]
-		inputs := p.eng.outlines[f.path].InputDrvs
-		if f.next == len(inputs) {
+		if f.next == len(f.inputs) {
 			p.plan.Build = append(p.plan.Build, f.path)
 			p.stack = p.stack[:len(p.stack)-1]
 			continue
 		}
-		in := inputs[f.next]
+		in := f.inputs[f.next]
 		f.next++
-		if err := p.enter(in.Path, in.Outputs); err != nil {
+		if err := enter(in.Path, in.Outputs); err != nil {
 			return err
 		}
 	}
@@ -100,11 +136,16 @@ func (p *planner) visit(path storepath.Path, outputs []string) error {
 
 // enter judges one path, and starts with its inputs if it must be built.
 func (p *planner) enter(path storepath.Path, outputs []string) error {
-	switch p.seen[path] {
+	n := p.seen[path]
+	if n == nil {
+		n = new(node)
+		p.seen[path] = n
+	}
+	switch n.state {
 	case hopeless:
 		return nil
 	case toBuild:
-		return checkWanted(path, p.eng.outlines[path], outputs)
+		return checkWanted(path, n.outline, outputs)
 	}
 	if err := p.interrupted(); err != nil {
 		return err
@@ -117,23 +158,24 @@ func (p *planner) enter(path storepath.Path, outputs []string) error {
 		return err
 	}
 	if !valid {
-		p.seen[path], p.unknown[path] = hopeless, true
+		n.state, p.unknown[path] = hopeless, true
 		return nil
 	}
 	if !path.IsDerivation() {
 		return nil
 	}
-	build, err := p.mustBuild(path, outputs)
+	build, err := p.mustBuild(path, n, outputs)
 	if err != nil {
 		return err
 	}
 	if !build {
-		p.seen[path] = judged
+		n.state = judged
 		return nil
 	}
-	p.seen[path] = toBuild
-	p.stack = append(p.stack, frame{path: path})
-	return p.sources(path)
+	p.late = p.late || n.state == judged
+	n.state = toBuild
+	p.stack = append(p.stack, frame{path: path, inputs: n.outline.InputDrvs})
+	return p.sources(n.outline)
 }
 
 // interrupted asks now and then: graphs may be large.
@@ -146,15 +188,19 @@ func (p *planner) interrupted() error {
 }
 
 // mustBuild reads a derivation and tells whether a wanted output is missing.
-func (p *planner) mustBuild(path storepath.Path, wanted []string) (bool, error) {
-	o, ok := p.eng.outlines[path]
-	if !ok {
-		var err error
-		if o, err = p.eng.store.Outline(path, p.eng.intern); err != nil {
-			return false, err
+func (p *planner) mustBuild(path storepath.Path, n *node, wanted []string) (bool, error) {
+	if n.outline == nil {
+		o, ok := p.eng.outlines[path]
+		if !ok {
+			var err error
+			if o, err = p.eng.store.Outline(path, p.eng.intern); err != nil {
+				return false, err
+			}
+			p.eng.outlines[path] = o
 		}
-		p.eng.outlines[path] = o
+		n.outline = o
 	}
+	o := n.outline
 	if err := checkWanted(path, o, wanted); err != nil {
 		return false, err
 	}
@@ -176,8 +222,8 @@ func (p *planner) mustBuild(path storepath.Path, wanted []string) (bool, error) 
 }
 
 // sources notes the input sources that are missing.
-func (p *planner) sources(path storepath.Path) error {
-	for _, src := range p.eng.outlines[path].InputSrcs {
+func (p *planner) sources(o *drv.Outline) error {
+	for _, src := range o.InputSrcs {
 		valid, err := p.eng.valid.IsValid(src)
 		if err != nil {
 			return err

@@ -34,6 +34,12 @@ func (s *Store) Outline(p storepath.Path, pool *drv.Intern) (*drv.Outline, error
 	if err != nil {
 		return nil, err
 	}
+	return s.ParseOutline(p, text, pool)
+}
+
+// ParseOutline is Outline for whoever has read the file already. The text may
+// be reused afterwards.
+func (s *Store) ParseOutline(p storepath.Path, text []byte, pool *drv.Intern) (*drv.Outline, error) {
 	o, err := drv.ParseOutline(s.dir, drvName(p), text, pool)
 	if err != nil {
 		return nil, fmt.Errorf("error parsing derivation '%s': %w", p, err)
