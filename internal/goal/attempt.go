@@ -105,8 +105,9 @@ func (a *attempt) sweep() {
 
 // killOrphans is for builders that run as we do.
 func (a *attempt) killOrphans() {
+	a.process.ReapGroup()
 	if a.world != nil {
-		proc.KillOrphans("NIX_BUILD_TOP=" + a.world.BuildDir())
+		proc.KillOrphans("NIX_BUILD_TOP="+a.world.BuildDir(), a.eng.w.Watched)
 	}
 }
 

@@ -317,8 +317,8 @@ const logPipeSize = 1 << 20
 func (d *Derivation) announce() {
 	a, e := d.attempt, d.eng
 	d.started = e.opt.Now()
-	d.activity = e.start(activity.Info, activity.Build, fmt.Sprintf("building '%s'", d.path), string(d.path), "", 1, 1)
 	e.report()
+	d.activity = e.start(activity.Info, activity.Build, fmt.Sprintf("building '%s'", d.path), string(d.path), "", 1, 1)
 	a.tail = logline.NewTail(e.opt.LogLines)
 	a.relay = logline.NewRelay(e.sink, d.activity, e.nextID, a.tail)
 	a.lines = logline.NewSplitter(a.relay)

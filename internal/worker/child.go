@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"time"
 
 	"gobuild/internal/worker/proc"
@@ -11,6 +12,7 @@ type Process interface {
 	// PidFD is readable when the process has ended. It may change while output
 	// is delivered and in Kill, when the process turns out to have a successor.
 	PidFD() int
+	Pid() int
 	Kill()
 	// Reap collects the status without blocking and tells whether there was one.
 	Reap() (proc.Status, bool, error)
@@ -64,6 +66,11 @@ func (h *Handle) Exited() bool { return h.exited }
 
 // Started is when the child was given to Watch.
 func (h *Handle) Started() time.Time { return h.started }
+
+// Watched tells whether a process is a child that is watched.
+func (w *Worker) Watched(pid int) bool {
+	return slices.ContainsFunc(w.handles, func(h *Handle) bool { return h.child.Proc.Pid() == pid })
+}
 
 // Watch takes over a started child for a goal. Its output goes to the goal,
 // its end wakes the goal from Exit. After an error the child is dead.

@@ -137,6 +137,7 @@ func (p *fakeProcess) fds() []int {
 }
 
 func (p *fakeProcess) PidFD() int { return p.pidfd }
+func (p *fakeProcess) Pid() int   { return p.pidfd }
 
 func (p *fakeProcess) Kill() {
 	if p.ends.After(p.sys.now) {

@@ -96,7 +96,11 @@ func TestKillOrphans(t *testing.T) {
 	if _, err := p.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	KillOrphans("MARK=this")
+	ended, _ := sh(t, "exit 3")
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(ended.PidFD()), Events: unix.POLLIN}}, 10_000); n != 1 || err != nil {
+		t.Fatalf("a process does not end: %d, %v", n, err)
+	}
+	KillOrphans("MARK=this", func(pid int) bool { return pid == ended.Pid() })
 	buf := make([]byte, 1)
 	if n, err := unix.Read(out.R, buf); n != 0 || err != nil {
 		t.Errorf("an orphan lives on: %d, %v", n, err)
@@ -108,14 +112,38 @@ func TestKillOrphans(t *testing.T) {
 	if _, err := other.Wait(); err != nil {
 		t.Error(err)
 	}
+	if st, err := ended.Wait(); err != nil || st.Wait.ExitStatus() != 3 {
+		t.Errorf("the status of a watched process was taken away: %v, %v", st, err)
+	}
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("there are children: %d, %v", pid, err)
+	}
 }
 
-func TestParentOf(t *testing.T) {
-	for stat, want := range map[string]string{
-		"12 (sh) S 7 12": "7", "12 (a) b) (c) S 8 1": "8", "": "", "12 (x)": "",
+// TestReapGroup has a process leave others of its group, which end with it.
+func TestReapGroup(t *testing.T) {
+	if err := AdoptOrphans(); err != nil {
+		t.Fatal(err)
+	}
+	p, out := sh(t, "sleep 1000 & sh -c 'sleep 1000 & sleep 1000' & echo started; wait")
+	line(t, out)
+	p.ReapGroup() // too early: does nothing
+	p.Kill()
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	p.ReapGroup()
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("there are children: %d, %v", pid, err)
+	}
+}
+
+func TestStateAndParent(t *testing.T) {
+	for stat, want := range map[string][2]string{
+		"12 (sh) S 7 12": {"S", "7"}, "12 (a) b) (c) Z 8 1": {"Z", "8"}, "": {}, "12 (x)": {},
 	} {
-		if got := parentOf(stat); got != want {
-			t.Errorf("%q: %q, want %q", stat, got, want)
+		if state, parent := stateAndParent(stat); [2]string{state, parent} != want {
+			t.Errorf("%q: %q, %q, want %q", stat, state, parent, want)
 		}
 	}
 }
