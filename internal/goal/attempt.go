@@ -91,7 +91,7 @@ func (a *attempt) sweep() {
 		a.giveBack()
 		return
 	}
-	p, err := sandbox.KillUser(a.user.UID)
+	p, err := a.eng.opt.Sandbox.KillUser(a.user.UID)
 	if err == nil {
 		a.sweeper, err = a.eng.w.WatchFor(&quiet{}, worker.Child{Proc: p, Slot: worker.BuildSlot})
 	}

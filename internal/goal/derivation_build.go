@@ -171,7 +171,7 @@ func (d *Derivation) userSwept() (step, worker.Wait, error) {
 // killUser starts to kill all processes of a user, for a goal that waits. The
 // slot is taken: no other build starts meanwhile.
 func (e *Engine) killUser(d *Derivation, u *sandbox.User) (*worker.Handle, error) {
-	p, err := sandbox.KillUser(u.UID)
+	p, err := d.eng.opt.Sandbox.KillUser(u.UID)
 	if err != nil {
 		return nil, err
 	}

@@ -277,7 +277,7 @@ func TestKillUser(t *testing.T) {
 	if _, err := p.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	killer, err := KillUser(h.user.UID)
+	killer, err := new(Policy).KillUser(h.user.UID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestKillUser(t *testing.T) {
 	if got := readAll(t, log.R); got != "started\n" { // ends only when the last one is dead
 		t.Errorf("the builder said %q", got)
 	}
-	if _, err := KillUser(0); err == nil {
+	if _, err := new(Policy).KillUser(0); err == nil {
 		t.Error("root's processes could be killed")
 	}
 }

@@ -25,9 +25,10 @@ type Policy struct {
 	AllowNewPrivileges bool
 	ImpersonateLinux26 bool
 
-	next   int    // number of the next build directory
-	filter []byte // the system call filter, once assembled
-	init   string // the program to start builders with, once chosen
+	next   int        // number of the next build directory
+	filter []byte     // the system call filter, once assembled
+	facts  *hostFacts // once looked at
+	init   string     // the program to start builders with, once chosen
 }
 
 // An Input is a store path that the builder may read.

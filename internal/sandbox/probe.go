@@ -13,7 +13,7 @@ import (
 // some milliseconds.
 func Probe() error {
 	s := &survey{rootless: os.Geteuid() != 0, sandboxed: true}
-	s.identify(nil)
+	s.identify(nil, new(Policy))
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

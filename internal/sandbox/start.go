@@ -114,7 +114,7 @@ func (w *World) Describe(c Command) (string, error) {
 // KillUser starts a process that kills all processes of a user, and then exits
 // with code 0. Only builds outside a sandbox need it: the processes of a
 // sandbox die with the first of them.
-func KillUser(uid uint32) (*proc.Process, error) {
+func (p *Policy) KillUser(uid uint32) (*proc.Process, error) {
 	if uid == 0 {
 		return nil, errors.New("refusing to kill the processes of root")
 	}
@@ -123,10 +123,10 @@ func KillUser(uid uint32) (*proc.Process, error) {
 		return nil, fmt.Errorf("opening '/dev/null': %w", err)
 	}
 	defer proc.Close(null)
-	p, err := proc.Start(proc.Command{
-		Path: proc.Self, Argv: []string{"gobuild", "__killuser", fmt.Sprint(uid)}, Env: []string{}, Files: []int{null, null, null}})
+	child, err := proc.Start(proc.Command{
+		Path: p.initProgram(), Argv: []string{"gobuild", "__killuser", fmt.Sprint(uid)}, Env: []string{}, Files: []int{null, null, null}})
 	if err != nil {
 		return nil, fmt.Errorf("killing the processes of user %d: %w", uid, err)
 	}
-	return p, nil
+	return child, nil
 }

@@ -74,7 +74,7 @@ func (w *World) survey(c Command) (*survey, error) {
 		shmSize: p.devShmSize(), newPrivs: p.AllowNewPrivileges, command: c,
 		personality: personality(b.System, runtime.GOARCH, p.ImpersonateLinux26),
 	}
-	s.identify(b.User)
+	s.identify(b.User, p)
 	if p.FilterSyscalls {
 		s.filter = p.systemFilter()
 	}
@@ -90,17 +90,35 @@ func (w *World) survey(c Command) (*survey, error) {
 }
 
 // identify decides who the builder is, inside and outside.
-func (s *survey) identify(u *User) {
+func (s *survey) identify(u *User, p *Policy) {
 	if u != nil {
 		s.hostUID, s.hostGID = u.UID, u.GID
 	} else {
 		s.hostUID, s.hostGID = uint32(os.Geteuid()), uint32(os.Getegid())
 	}
-	s.userNS = s.sandboxed && (s.rootless || userNamespaces())
+	s.userNS = s.sandboxed && (s.rootless || p.host().userNS)
 	s.uid, s.gid = s.hostUID, s.hostGID
 	if s.userNS {
 		s.uid, s.gid = sandboxUID, sandboxGID
 	}
+}
+
+// hostFacts are what do not change while an engine runs.
+type hostFacts struct {
+	userNS    bool // root can make user namespaces
+	shm, pts  bool
+	oldMounts bool // mounts cannot be changed by mount_setattr
+}
+
+// host looks at the machine once.
+func (p *Policy) host() *hostFacts {
+	if p.facts == nil {
+		p.facts = &hostFacts{
+			userNS: userNamespaces(), shm: exists("/dev/shm"), pts: exists("/dev/pts/ptmx"),
+			oldMounts: errors.Is(unix.MountSetattr(-1, "", 0, &unix.MountAttr{}), unix.ENOSYS),
+		}
+	}
+	return p.facts
 }
 
 // userNamespaces tells whether the kernel lets root make them.
@@ -117,9 +135,9 @@ func (w *World) surveySandbox(s *survey) (err error) {
 	if s.inputs, err = w.surveyInputs(); err != nil {
 		return err
 	}
-	s.shm = exists("/dev/shm")
-	s.pts = exists("/dev/pts/ptmx")
-	if errors.Is(unix.MountSetattr(-1, "", 0, &unix.MountAttr{}), unix.ENOSYS) {
+	h := w.policy.host()
+	s.shm, s.pts = h.shm, h.pts
+	if h.oldMounts {
 		s.remount, err = remountFlags(w.policy.realStoreDir())
 	}
 	return err

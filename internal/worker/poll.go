@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -109,12 +110,14 @@ func (w *Worker) drain() error {
 			w.Bury(h, nil)
 		}
 	}
+	err := w.idle() // may start children that linger
 	for len(w.handles) > 0 {
-		if err := w.poll(); err != nil {
-			return err
+		if e := w.poll(); e != nil {
+			return errors.Join(err, e)
 		}
+		err = errors.Join(err, w.idle())
 	}
-	return nil
+	return err
 }
 
 // A System is what the loop needs of the operating system.

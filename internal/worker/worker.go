@@ -24,7 +24,7 @@ type Options struct {
 	Now              func() time.Time
 	Interrupted      func() error               // asked often; an error ends Run
 	Finished         func(Goal)                 // called once for each goal that ended or was abandoned
-	Idle             func() error               // called when no goal is awake, before the loop sleeps; may wake goals
+	Idle             func() error               // called when no goal is awake, before the loop sleeps and at its end; may wake goals
 	Waiting          func()                     // called when a spell of polling for locks begins
 	Trace            func(g Goal, event string) // nil is silent
 }
@@ -162,12 +162,12 @@ func (w *Worker) loop() error {
 		if !w.unfinished() {
 			break
 		}
-		if w.opt.Idle != nil {
-			if err := w.opt.Idle(); err != nil {
-				return err
-			}
+		if w.refill(); len(w.awake) > 0 {
+			continue
 		}
-		w.refill()
+		if err := w.idle(); err != nil {
+			return err
+		}
 		if len(w.awake) > 0 {
 			continue
 		}
@@ -182,6 +182,14 @@ func (w *Worker) loop() error {
 		}
 	}
 	return nil
+}
+
+// idle does what can wait until everything that can run is running.
+func (w *Worker) idle() error {
+	if w.opt.Idle == nil {
+		return nil
+	}
+	return w.opt.Idle()
 }
 
 func (w *Worker) unfinished() bool { return len(w.requests) > 0 }
