@@ -258,6 +258,11 @@ func (d *Derivation) launch() error {
 		return err
 	}
 	e.removeStale()
+	if !a.sandboxed {
+		if err := checkNoHome(noHome); err != nil {
+			return err
+		}
+	}
 	world, err := sandbox.NewWorld(e.opt.Sandbox, d.build())
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package goal
 
 import (
+	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -32,7 +34,7 @@ type buildFile struct {
 func environ(in environInput) ([]string, []buildFile) {
 	vars := map[string]string{
 		"PATH":            "/path-not-set",
-		"HOME":            "/homeless-shelter",
+		"HOME":            noHome,
 		"NIX_STORE":       in.StoreDir,
 		"NIX_BUILD_CORES": strconv.Itoa(in.Cores),
 	}
@@ -60,6 +62,18 @@ func environ(in environInput) ([]string, []buildFile) {
 	}
 	slices.Sort(env)
 	return env, files
+}
+
+// noHome is the home directory of builders.
+const noHome = "/homeless-shelter"
+
+// checkNoHome makes sure that builders without a sandbox have no home, where
+// one could leave something for the next.
+func checkNoHome(dir string) error {
+	if _, err := os.Lstat(dir); err != nil {
+		return nil
+	}
+	return fmt.Errorf("home directory '%s' exists; please remove it to assure purity of builds without sandboxing", dir)
 }
 
 // passAsFile copies the derivation's variables to vars; those that are wanted

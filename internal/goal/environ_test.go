@@ -137,6 +137,17 @@ func TestPassAsFile(t *testing.T) {
 	}
 }
 
+func TestNoHome(t *testing.T) {
+	dir := t.TempDir()
+	if err := checkNoHome(dir + "/none"); err != nil {
+		t.Error(err)
+	}
+	want := "home directory '" + dir + "' exists; please remove it to assure purity of builds without sandboxing"
+	if err := checkNoHome(dir); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestRewrites(t *testing.T) {
 	a, b, c := strings.Repeat("a", 32), strings.Repeat("b", 32), strings.Repeat("c", 32)
 	r := rewrites{a: c, b: strings.Repeat("d", 32)}

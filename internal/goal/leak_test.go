@@ -101,21 +101,18 @@ func TestGoalsAreReleased(t *testing.T) {
 	a := l.drv("a", "echo > $out")
 	b := l.drv("b", "echo > $out", l.needs(a))
 	e := l.engine()
-	freed := false
-	asked := 0
-	goalOf := e.derivation(a, nil)
-	runtime.AddCleanup(goalOf, func(freed *bool) { *freed = true }, &freed)
-	goalOf = nil
+	freed := make(chan bool, 1)
+	runtime.AddCleanup(e.derivation(a, nil), func(freed chan bool) { freed <- true }, freed)
 	if _, err := e.Realise(targets(b)); err != nil {
 		t.Fatal(err)
 	}
-	for ; !freed && asked < 100; asked++ {
-		runtime.GC()
-		time.Sleep(time.Millisecond)
-	}
-	if !freed {
+	runtime.GC()
+	select {
+	case <-freed:
+	case <-time.After(10 * time.Second):
 		t.Error("a goal that has ended is kept")
 	}
+	runtime.KeepAlive(e)
 }
 
 // finaliserChild is the process of a finaliser of ours, or 0.
