@@ -28,7 +28,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "restore DEST", Short: "Unpack an archive (NAR) from standard input to DEST, which must not exist", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return wrap(nar.Restore(a.stdin, args[0]), "unpacking an archive to '%s'", args[0])
+			return wrap(nar.Restore(bufio.NewReaderSize(a.stdin, 256<<10), args[0]), "unpacking an archive to '%s'", args[0])
 		},
 	}
 }

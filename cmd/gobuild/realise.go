@@ -84,7 +84,7 @@ func (a *app) addBuildFlags(c *cobra.Command) {
 }
 
 func (a *app) realise(o realiseOptions, args []string) error {
-	s, err := a.open(writing, args...)
+	s, refused, err := a.openForBuild(o, args)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,11 @@ func (a *app) realise(o realiseOptions, args []string) error {
 	for i, spec := range specs {
 		targets[i] = goal.Target{Path: spec.Path, Outputs: spec.Outputs}
 	}
-	plan, err := engine.Plan(targets, planMode(o))
+	mode := planMode(o)
+	if refused != nil {
+		mode = goal.JustLook
+	}
+	plan, err := engine.Plan(targets, mode)
 	if err != nil {
 		return err
 	}
@@ -115,6 +119,9 @@ func (a *app) realise(o realiseOptions, args []string) error {
 	if plan.Empty() {
 		return s.printRealised(o, specs, nil, engine.Outputs)
 	}
+	if refused != nil {
+		return refused
+	}
 	begin := time.Now()
 	results, err := engine.Realise(targets)
 	a.logger().Summary(time.Since(begin))
@@ -122,6 +129,21 @@ func (a *app) realise(o realiseOptions, args []string) error {
 		return errors.Join(err, s.printFailed(o, results))
 	}
 	return s.printRealised(o, specs, results, engine.Outputs)
+}
+
+// openForBuild opens the store for writing. Where only that is refused it is
+// opened for reading: there may be nothing to build.
+func (a *app) openForBuild(o realiseOptions, args []string) (s *session, refused, err error) {
+	if o.dryRun {
+		s, err = a.open(reading, args...)
+		return s, nil, err
+	}
+	s, refused = a.open(writing, args...)
+	if errors.Is(refused, store.ErrReadOnly) && o.addRoot == "" {
+		s, err = a.open(reading, args...)
+		return s, refused, err
+	}
+	return s, nil, refused
 }
 
 // printPlan is the answer to a dry run: for people on standard error, as they
@@ -261,6 +283,10 @@ func (s *session) engine() (*goal.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	users, err := s.users()
+	if err != nil {
+		return nil, err
+	}
 	return goal.New(s.store, goal.Options{
 		KeepGoing: c.KeepGoing, KeepFailed: c.KeepFailed, Fallback: c.Fallback, Substitute: c.Substitute,
 		MaxJobs: c.MaxJobs, MaxSubst: c.MaxSubstitutionJobs, Cores: c.Cores,
@@ -269,7 +295,7 @@ func (s *session) engine() (*goal.Engine, error) {
 		KeepLog: c.KeepBuildLog, CompressLog: c.CompressBuildLog, BuildTrace: c.PrintBuildTrace,
 		System: c.System, Platforms: c.ExtraPlatforms, Features: c.SystemFeatures,
 		Mode: s.sandboxMode(), FsyncOutputs: c.FsyncStorePaths, SyncFirst: c.SyncBeforeRegister, IgnoredACLs: c.IgnoredACLs,
-		Sandbox: policy, Users: s.users(), StrictFixed: true,
+		Sandbox: policy, Users: users, StrictFixed: true,
 		Getenv: s.impureEnv, Interrupted: interrupts(),
 	}, s.logger())
 }
@@ -321,19 +347,24 @@ func (s *session) policy() (*sandbox.Policy, error) {
 
 // users are the identities of builders: none for an ordinary user, whose
 // builds run as he does.
-func (s *session) users() *sandbox.Users {
+func (s *session) users() (*sandbox.Users, error) {
 	if os.Geteuid() != 0 {
-		return nil
+		return nil, nil
 	}
 	group := s.settings.BuildUsersGroup
 	if s.settings.AutoAllocateUIDs {
 		group = ""
 	}
-	return &sandbox.Users{
-		StateDir: s.dirs.State, Group: group,
-		StartID: uint32(s.settings.StartID), Count: uint32(s.settings.IDCount),
+	start, count := s.settings.StartID, s.settings.IDCount
+	if group == "" && (start < 1 || count < sandbox.IDsPerBuild || start+count > maxUserID) {
+		return nil, fmt.Errorf("the settings 'start-id' (%d) and 'id-count' (%d) must give at least %d user ids between 1 and %d",
+			start, count, sandbox.IDsPerBuild, maxUserID-1)
 	}
+	return &sandbox.Users{StateDir: s.dirs.State, Group: group, StartID: uint32(start), Count: uint32(count)}, nil
 }
+
+// maxUserID is above all user ids; the last number means "no user".
+const maxUserID = 1<<32 - 1
 
 // interrupts makes the function by which the loop learns of signals.
 func interrupts() func() error {

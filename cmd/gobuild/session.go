@@ -45,16 +45,33 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 		KeepXattrs: s.settings.IgnoredACLs, HeldLocks: parentLocks(a.env, s.dirs.Store),
 		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
 	}
+	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") {
+		return nil, noStore(s.dirs)
+	}
 	if mode == writing {
 		if cfg.BuildGroup, err = s.buildGroup(); err != nil {
 			return nil, err
 		}
 	}
 	s.store, err = store.Open(cfg)
-	if mode == reading && errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no store at '%s' (no database in '%s')", s.dirs.RealStore, s.dirs.State)
+	switch {
+	case mode == reading && errors.Is(err, os.ErrNotExist):
+		return nil, noStore(s.dirs)
+	case errors.Is(err, store.ErrReadOnly) && os.Geteuid() != 0:
+		return nil, fmt.Errorf("%w (a store of your own is one flag away: --store-dir DIR or --root DIR)", err)
 	}
 	return s, err
+}
+
+// noStore is the error of paths whose store has never been used. A path alone
+// does not make a store: any directory could be meant by mistake.
+func noStore(d config.Dirs) error {
+	return fmt.Errorf("there is no store at '%s' (no database in '%s')", d.RealStore, d.State)
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // parentLocks are the paths whose locks a parent process holds for us.
@@ -72,7 +89,10 @@ func parentLocks(env func(string) string, dir storepath.Dir) []storepath.Path {
 // Builders in a sandbox do not write to the store itself, so without a group
 // of accounts the directory is left alone for as long as all are sandboxed.
 func (s *session) buildGroup() (int, error) {
-	users := s.users()
+	users, err := s.users()
+	if err != nil {
+		return 0, err
+	}
 	if users == nil || users.Group == "" && s.settings.Sandbox == config.SandboxOn && !s.settings.SandboxFallback {
 		return 0, nil
 	}

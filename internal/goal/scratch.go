@@ -136,6 +136,7 @@ func (e *Engine) removeSpent() {
 			e.message(activity.Warn, "%v", err)
 		}
 	}
+	clear(e.spent)
 	e.spent = e.spent[:0]
 }
 

@@ -46,7 +46,7 @@ func FuzzBuildUsers(f *testing.F) {
 }
 
 func TestUsersLock(t *testing.T) {
-	dir, start := t.TempDir(), uint32(1<<29+os.Getpid()%4096*2*idsPerBuild)
+	dir, start := t.TempDir(), uint32(1<<29+os.Getpid()%4096*2*IDsPerBuild)
 	acquire := func(us *Users) *User {
 		u, ok, err := us.Acquire()
 		if err != nil {
@@ -58,10 +58,10 @@ func TestUsersLock(t *testing.T) {
 		t.Cleanup(u.Release)
 		return u
 	}
-	us := Users{StateDir: dir, StartID: start, Count: 2*idsPerBuild + 5}
-	other := Users{StateDir: dir, StartID: start, Count: 2 * idsPerBuild}
+	us := Users{StateDir: dir, StartID: start, Count: 2*IDsPerBuild + 5}
+	other := Users{StateDir: dir, StartID: start, Count: 2 * IDsPerBuild}
 	a, b := acquire(&us), acquire(&other)
-	if a == nil || b == nil || a.UID != start || b.UID != start+idsPerBuild {
+	if a == nil || b == nil || a.UID != start || b.UID != start+IDsPerBuild {
 		t.Fatalf("got %+v and %+v", a, b)
 	}
 	if c := acquire(&us); c != nil {

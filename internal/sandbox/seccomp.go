@@ -38,6 +38,7 @@ const (
 	verdictKill    = unix.SECCOMP_RET_KILL_PROCESS
 	verdictPerm    = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 	verdictNotSupp = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOTSUP)
+	verdictFamily  = unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)
 	verdictNoSys   = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 )
 
@@ -47,6 +48,7 @@ type abi struct {
 	mask   uint32 // of the bits that make up a number; 0: all
 	chmods []chmodCall
 	xattrs callRange // set, get and list, each of three kinds
+	socket uint32
 }
 
 // A chmodCall takes a file mode as its argument arg.
@@ -65,11 +67,11 @@ const (
 )
 
 var abis = []abi{
-	{unix.AUDIT_ARCH_X86_64, ^uint32(x32Bit), []chmodCall{{90, 1}, {91, 1}, {268, 2}}, callRange{188, 196}},
-	{unix.AUDIT_ARCH_I386, 0, []chmodCall{{15, 1}, {94, 1}, {306, 2}}, callRange{226, 234}},
-	{unix.AUDIT_ARCH_AARCH64, 0, []chmodCall{{52, 1}, {53, 2}}, callRange{5, 13}},
-	{unix.AUDIT_ARCH_ARM, 0, []chmodCall{{15, 1}, {94, 1}, {333, 2}}, callRange{226, 234}},
-	{unix.AUDIT_ARCH_RISCV64, 0, []chmodCall{{52, 1}, {53, 2}}, callRange{5, 13}},
+	{unix.AUDIT_ARCH_X86_64, ^uint32(x32Bit), []chmodCall{{90, 1}, {91, 1}, {268, 2}}, callRange{188, 196}, 41},
+	{unix.AUDIT_ARCH_I386, 0, []chmodCall{{15, 1}, {94, 1}, {306, 2}}, callRange{226, 234}, 359},
+	{unix.AUDIT_ARCH_AARCH64, 0, []chmodCall{{52, 1}, {53, 2}}, callRange{5, 13}, 198},
+	{unix.AUDIT_ARCH_ARM, 0, []chmodCall{{15, 1}, {94, 1}, {333, 2}}, callRange{226, 234}, 281},
+	{unix.AUDIT_ARCH_RISCV64, 0, []chmodCall{{52, 1}, {53, 2}}, callRange{5, 13}, 198},
 }
 
 // filterProgram assembles the filter. An architecture that is not in the table
@@ -100,6 +102,13 @@ func (a abi) rules() []instruction {
 			instruction{code: opReturn, k: verdictPerm},
 			instruction{code: opReturn, k: verdictAllow})
 	}
+	// Sockets between a virtual machine and its host know no namespaces.
+	rules = append(rules,
+		instruction{code: opIfEqual, jf: 4, k: a.socket},
+		instruction{code: opLoad, k: offsetArg + lowWord()},
+		instruction{code: opIfEqual, jf: 1, k: unix.AF_VSOCK},
+		instruction{code: opReturn, k: verdictFamily},
+		instruction{code: opReturn, k: verdictAllow})
 	rules = append(rules, a.xattrs.verdict(verdictNotSupp)...)
 	rules = append(rules, callRange{nrSetxattrat, nrRemovexattrat}.verdict(verdictNotSupp)...)
 	rules = append(rules, callRange{nrIoUringSetup, nrIoUringRegister}.verdict(verdictNoSys)...)

@@ -103,6 +103,18 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+// TestFilterRefusesVsock: those sockets are the whole machine's.
+func TestFilterRefusesVsock(t *testing.T) {
+	sockets := map[string]uint32{"x86_64": 41, "x32": 41, "i386": 359, "aarch64": 198, "arm": 281, "riscv64": 198}
+	for _, c := range filteredCalls {
+		for family, want := range map[uint64]uint32{unix.AF_VSOCK: verdictFamily, unix.AF_UNIX: verdictAllow, unix.AF_INET: verdictAllow} {
+			if got := interpret(t, filterProgram(), c.arch, sockets[c.name]|c.bits, [6]uint64{family, 1}); got != want {
+				t.Errorf("%s, family %d: %#x, want %#x", c.name, family, got, want)
+			}
+		}
+	}
+}
+
 func TestFilterKillsUnknownArchitectures(t *testing.T) {
 	if got := interpret(t, filterProgram(), unix.AUDIT_ARCH_S390X, 15, [6]uint64{}); got != verdictKill {
 		t.Errorf("verdict %#x, want %#x", got, verdictKill)

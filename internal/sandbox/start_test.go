@@ -47,7 +47,7 @@ func newHost(t testing.TB) *host {
 	}
 	if os.Geteuid() == 0 {
 		// not the ids of another engine on this machine: one may be killing them
-		us := Users{StateDir: h.policy.StateDir, StartID: 1<<30 + uint32(os.Getpid()%1024)*8*idsPerBuild, Count: 8 * idsPerBuild}
+		us := Users{StateDir: h.policy.StateDir, StartID: 1<<30 + uint32(os.Getpid()%1024)*8*IDsPerBuild, Count: 8 * IDsPerBuild}
 		u, ok, err := us.Acquire()
 		if err != nil || !ok {
 			t.Fatalf("Acquire: %v, %v", ok, err)

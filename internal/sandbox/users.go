@@ -41,12 +41,13 @@ type Users struct {
 	members []User // of Group, once read
 }
 
-// The ids that one build takes, of which only the first is used by most.
-const idsPerBuild = 65536
+// IDsPerBuild is how many ids are set aside for one build, of which only the
+// first is used.
+const IDsPerBuild = 65536
 
 const (
 	defaultStartID = 872415232
-	defaultCount   = 128 * idsPerBuild
+	defaultCount   = 128 * IDsPerBuild
 )
 
 // Acquire locks a free user, and returns false if all are in use.
@@ -83,8 +84,8 @@ func (us *Users) acquireSlot() (*User, bool, error) {
 	if count == 0 {
 		count = defaultCount
 	}
-	return us.acquire("userpool2", int(count/idsPerBuild), func(i int) (User, string) {
-		id := start + uint32(i)*idsPerBuild
+	return us.acquire("userpool2", int(count/IDsPerBuild), func(i int) (User, string) {
+		id := start + uint32(i)*IDsPerBuild
 		return User{UID: id, GID: start}, fmt.Sprintf("slot-%d", i)
 	})
 }

@@ -33,6 +33,9 @@ func (s *Store) makeLayout() error {
 }
 
 func (s *Store) makeStoreDir() error {
+	if err := s.refuseForeignDir(); err != nil {
+		return err
+	}
 	if err := s.makeDir(s.realDir); err != nil {
 		return err
 	}
@@ -55,6 +58,24 @@ func (s *Store) makeStoreDir() error {
 		return fmt.Errorf("giving the store '%s' to the build group: %w", s.realDir, err)
 	}
 	return nil
+}
+
+// refuseForeignDir keeps off directories that are something else: one that has
+// never been a store must be empty to become one.
+func (s *Store) refuseForeignDir() error {
+	if exists(s.realDir+"/.links") || exists(s.state("db/schema")) {
+		return nil
+	}
+	entries, err := os.ReadDir(s.realDir)
+	if len(entries) == 0 || errors.Is(err, os.ErrNotExist) {
+		return nil // what else is wrong shows when it is used
+	}
+	return fmt.Errorf("the directory '%s' is not a store, and cannot become one because it is not empty", s.realDir)
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
 }
 
 // makeRootsDir links the profiles only into a directory that it makes itself:

@@ -265,7 +265,7 @@ func (w *Worker) forget(h *Handle) {
 	w.used[h.child.Slot]--
 	for i, have := range w.handles {
 		if have == h {
-			w.handles = append(w.handles[:i], w.handles[i+1:]...)
+			w.handles = slices.Delete(w.handles, i, i+1)
 			break
 		}
 	}

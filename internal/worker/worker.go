@@ -295,6 +295,7 @@ func (w *Worker) refill() {
 				w.wake(n)
 				free--
 			}
+			queue[i] = nil // the array outlives the goals
 		}
 		w.slots[kind] = queue[i:]
 	}

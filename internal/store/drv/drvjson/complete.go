@@ -17,8 +17,8 @@ func inOrder(entries []Entry) []Entry {
 	users := make([][]int, len(entries))
 	missing := make([]int, len(entries))
 	for i, e := range entries {
-		for _, in := range e.Drv.InputDrvs {
-			if j, ok := index[in.Path]; ok {
+		for _, p := range e.Drv.References() { // a derivation can be a source, too
+			if j, ok := index[p]; ok && j != i {
 				users[j] = append(users[j], i)
 				missing[i]++
 			}
