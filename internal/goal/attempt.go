@@ -119,8 +119,10 @@ func (a *attempt) giveBack() {
 		}
 		a.log = nil
 	}
-	if a.world != nil {
+	if a.process != nil {
 		a.removeRejected()
+	}
+	if a.world != nil {
 		a.removeWorld()
 	}
 	a.removeScratch()

@@ -233,6 +233,9 @@ func (d *Derivation) install() error {
 	for i, o := range a.outputs {
 		infos[i] = o.info
 	}
+	// Before they are valid: whoever dies from here on leaves nothing that only
+	// another build of the same derivation would clean up.
+	a.removeWorld()
 	if e.opt.SyncFirst {
 		unix.Sync()
 	}

@@ -82,10 +82,9 @@ type Engine struct {
 	held     map[storepath.Path]bool // outputs that goals of this engine have locked
 
 	lastID    activity.ID
-	lastAside int              // counts trees renamed aside
-	tidied    bool             // stale build directories have been removed
-	spent     []*sandbox.World // of builds that are over, to be deleted
-	swept     map[uint32]bool  // build users that no process of before runs as
+	lastAside int             // counts trees renamed aside
+	tidied    bool            // stale build directories have been removed
+	swept     map[uint32]bool // build users that no process of before runs as
 	realise   activity.ID
 	builds    counter
 	copies    counter
@@ -298,7 +297,6 @@ func (e *Engine) finished(g worker.Goal) {
 }
 
 func (e *Engine) idle() error {
-	e.removeSpent()
 	e.report()
 	if e.batch != nil {
 		e.batch.Flush()

@@ -119,25 +119,15 @@ func (a *attempt) removeWorld() {
 		}
 		return
 	}
-	a.eng.spent = append(a.eng.spent, w)
-}
-
-// removeSpent deletes the directories of builds that are over. That waits until
-// the next builders are at work.
-func (e *Engine) removeSpent() {
-	for _, w := range e.spent {
-		done, err := w.RemoveSome(smallNodes)
-		if err == nil && !done {
-			for _, dir := range w.Leftovers() {
-				err = errors.Join(err, e.removeInChild(dir))
-			}
-		}
-		if err != nil {
-			e.message(activity.Warn, "%v", err)
+	done, err := w.RemoveSome(smallNodes)
+	if err == nil && !done {
+		for _, dir := range w.Leftovers() {
+			err = errors.Join(err, a.eng.removeInChild(dir))
 		}
 	}
-	clear(e.spent)
-	e.spent = e.spent[:0]
+	if err != nil {
+		a.eng.message(activity.Warn, "%v", err)
+	}
 }
 
 // warnRewriting tells that contents are changed after the build.

@@ -63,12 +63,14 @@ func (s *Store) makeStoreDir() error {
 // refuseForeignDir keeps off directories that are something else: one that has
 // never been a store must be empty to become one.
 func (s *Store) refuseForeignDir() error {
-	if exists(s.realDir+"/.links") || exists(s.state("db/schema")) {
-		return nil
-	}
 	entries, err := os.ReadDir(s.realDir)
 	if len(entries) == 0 || errors.Is(err, os.ErrNotExist) {
 		return nil // what else is wrong shows when it is used
+	}
+	// Asked last: another process may be making this very store, and makes
+	// ".links" before anything else in it.
+	if exists(s.realDir+"/.links") || exists(s.state("db/schema")) {
+		return nil
 	}
 	return fmt.Errorf("the directory '%s' is not a store, and cannot become one because it is not empty", s.realDir)
 }
