@@ -63,16 +63,23 @@ func (s *Store) makeStoreDir() error {
 // refuseForeignDir keeps off directories that are something else: one that has
 // never been a store must be empty to become one.
 func (s *Store) refuseForeignDir() error {
+	if s.hasBeenStore() {
+		return nil
+	}
 	entries, err := os.ReadDir(s.realDir)
 	if len(entries) == 0 || errors.Is(err, os.ErrNotExist) {
 		return nil // what else is wrong shows when it is used
 	}
-	// Asked last: another process may be making this very store, and makes
-	// ".links" before anything else in it.
-	if exists(s.realDir+"/.links") || exists(s.state("db/schema")) {
+	// Another process may have made this very store meanwhile.
+	if s.hasBeenStore() {
 		return nil
 	}
 	return fmt.Errorf("the directory '%s' is not a store, and cannot become one because it is not empty", s.realDir)
+}
+
+// hasBeenStore looks for what is made before anything else in a store.
+func (s *Store) hasBeenStore() bool {
+	return exists(s.realDir+"/.links") || exists(s.state("db/schema"))
 }
 
 func exists(name string) bool {
