@@ -72,6 +72,9 @@ func (w *Worker) Watched(pid int) bool {
 	return slices.ContainsFunc(w.handles, func(h *Handle) bool { return h.child.Proc.Pid() == pid })
 }
 
+// readSize is how much is read of a child's output at once.
+const readSize = 256 << 10
+
 // Watch takes over a started child for a goal. Its output goes to the goal,
 // its end wakes the goal from Exit. After an error the child is dead.
 func (w *Worker) Watch(g Goal, c Child) (*Handle, error) {
@@ -84,6 +87,9 @@ func (w *Worker) WatchFor(l Listener, c Child) (*Handle, error) {
 }
 
 func (w *Worker) watch(l Listener, n *Node, c Child) (*Handle, error) {
+	if w.buf == nil {
+		w.buf = make([]byte, readSize)
+	}
 	now := w.opt.Now()
 	h := &Handle{listener: l, goal: n, child: c, fds: append([]int(nil), c.FDs...), pidfd: -1, started: now, last: now}
 	w.handles = append(w.handles, h)

@@ -60,7 +60,7 @@ type Request struct {
 
 // New makes a worker.
 func New(opt Options) (*Worker, error) {
-	w := &Worker{opt: opt, sys: opt.System, byFD: map[int]*Handle{}, buf: make([]byte, 256<<10)}
+	w := &Worker{opt: opt, sys: opt.System, byFD: map[int]*Handle{}}
 	if opt.MaxSubstitutions < 1 {
 		w.opt.MaxSubstitutions = 1
 	}
