@@ -249,6 +249,9 @@ func TestLimitCPUs(t *testing.T) {
 func TestAgainstNix(t *testing.T) {
 	nix, err := exec.LookPath("nix")
 	if err != nil {
+		if os.Getenv("GOBUILD_REQUIRE_NIX") == "1" {
+			t.Fatal("there is no nix program, and GOBUILD_REQUIRE_NIX=1 wants one")
+		}
 		t.Skip("no nix program to compare with")
 	}
 	dir := t.TempDir()
