@@ -25,7 +25,8 @@ var mayImport = map[string]string{
 	"cmd/gobuild": cobra + " " + unix + " activity config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/storepath ui worker",
 
-	"activity": "",
+	"activity":   "",
+	"cache/wire": "activity",
 	"config":   unix + " store/storepath",
 	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/readahead store/storepath worker worker/proc",
