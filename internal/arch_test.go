@@ -27,7 +27,7 @@ var mayImport = map[string]string{
 
 	"activity":   "",
 	"cache/wire": "activity",
-	"config":   unix + " store/storepath",
+	"config":     unix + " store/storepath",
 	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/readahead store/storepath worker worker/proc",
 	"logline":     "activity",
