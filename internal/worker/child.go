@@ -40,6 +40,12 @@ type Child struct {
 	Slot   SlotKind
 	Limits Limits
 	Linger bool // Run waits for it at its end instead of killing it
+	// Input is the write end of a pipe that does not block, for Send; 0 is
+	// none. It is the worker's from now on.
+	Input int
+	// Service children answer goals that wait for a Signal and live until the
+	// end of Run, which closes their input and gives them a moment to end.
+	Service bool
 }
 
 // A Handle is a watched child.
@@ -52,9 +58,12 @@ type Handle struct {
 	started  time.Time
 	last     time.Time // of the last output
 	warned   bool      // TimedOut has been called
+	input    feed
 	exited   bool
 	status   proc.Status
 	buried   func(proc.Status)
+
+	deadline time.Time // not zero: a service that was told to end by then
 }
 
 // Status is how the process ended; it is known once the goal's wait for Exit
@@ -92,6 +101,10 @@ func (w *Worker) watch(l Listener, n *Node, c Child) (*Handle, error) {
 	}
 	now := w.opt.Now()
 	h := &Handle{listener: l, goal: n, child: c, fds: append([]int(nil), c.FDs...), pidfd: -1, started: now, last: now}
+	h.input.fd = -1
+	if c.Input > 0 {
+		h.input.fd = c.Input
+	}
 	w.handles = append(w.handles, h)
 	w.used[c.Slot]++
 	for _, fd := range append([]int{c.Proc.PidFD()}, c.FDs...) {
@@ -114,6 +127,7 @@ func (w *Worker) end(h *Handle) {
 		}
 	}
 	proc.Close(h.fds...)
+	w.closeInput(h)
 	h.child.Proc.Kill()
 	_, _ = h.child.Proc.Wait()
 	h.exited, h.goal = true, nil
@@ -238,6 +252,7 @@ func (w *Worker) ended(h *Handle) error {
 		w.closeFD(h, fd)
 	}
 	h.exited, h.status = true, st
+	w.closeInput(h)
 	w.forget(h)
 	return nil
 }
@@ -281,5 +296,8 @@ func (w *Worker) forget(h *Handle) {
 	}
 	if h.goal != nil && h.goal.parked == Exit {
 		w.wake(h.goal)
+	}
+	if l, ok := h.listener.(Ender); ok {
+		l.Ended(h)
 	}
 }

@@ -73,6 +73,9 @@ func (w *Worker) letGo(n *Node) {
 func (w *Worker) abandon(n *Node) {
 	n.result = Abandoned
 	w.busy--
+	if n.parked == Signal {
+		w.signals--
+	}
 	w.trace(n, "abandoned")
 	n.waiters = nil
 	n.self.Abandon()

@@ -159,6 +159,9 @@ func (s *fakeSystem) Add(fd int) error {
 	return nil
 }
 
+func (s *fakeSystem) AddWriter(int) error                   { return nil }
+func (s *fakeSystem) Write(_ int, data []byte) (int, error) { return len(data), nil }
+
 func (s *fakeSystem) Remove(fd int) {
 	s.procs = slices.DeleteFunc(s.procs, func(p *fakeProcess) bool { return p.pidfd == fd })
 }

@@ -23,7 +23,9 @@ func (w *Worker) poll() error {
 	}
 	// Output first, so that what a child said before its end is heard before.
 	for _, e := range w.events {
-		if e.current(w) && e.fd != e.of.pidfd {
+		if e.current(w) && e.fd == e.of.input.fd {
+			w.flush(e.of)
+		} else if e.current(w) && e.fd != e.of.pidfd {
 			if err := w.deliver(e.of, e.fd); err != nil {
 				return err
 			}
@@ -59,7 +61,9 @@ func (w *Worker) sleep() time.Duration {
 		d = min(d, w.wakeAt.Sub(now))
 	}
 	for _, h := range w.handles {
-		if l := h.child.Limits; !h.warned {
+		if !h.deadline.IsZero() {
+			d = min(d, h.deadline.Sub(now))
+		} else if l := h.child.Limits; !h.warned {
 			if l.Silence > 0 {
 				d = min(d, h.last.Add(l.Silence).Sub(now))
 			}
@@ -75,6 +79,11 @@ func (w *Worker) sleep() time.Duration {
 func (w *Worker) expire() {
 	now := w.opt.Now()
 	for _, h := range w.handles {
+		if !h.deadline.IsZero() && !now.Before(h.deadline) {
+			h.deadline = time.Time{}
+			w.Kill(h)
+			continue
+		}
 		if limit, broken := h.broken(now); broken && h.listener != nil {
 			h.warned = true
 			h.listener.TimedOut(h, limit)
@@ -106,7 +115,11 @@ func (h *Handle) broken(now time.Time) (Limit, bool) {
 // drain waits for the children that linger and for those that were killed.
 func (w *Worker) drain() error {
 	for _, h := range w.handles {
-		if !h.child.Linger && h.listener != nil {
+		switch {
+		case h.listener == nil || h.child.Linger:
+		case h.child.Service:
+			w.dismiss(h)
+		default:
 			w.Bury(h, nil)
 		}
 	}
@@ -123,13 +136,17 @@ func (w *Worker) drain() error {
 // A System is what the loop needs of the operating system.
 type System interface {
 	Add(fd int) error
+	// AddWriter watches a descriptor that has room to write.
+	AddWriter(fd int) error
 	Remove(fd int)
-	// Wait appends the descriptors that are readable or at their end, in a
-	// stable order; a signal ends it early with none.
+	// Wait appends the descriptors that are ready or at their end, in a stable
+	// order; a signal ends it early with none.
 	Wait(d time.Duration, ready []int) ([]int, error)
 	// Read returns 0 at the end of file and a negative count when nothing is
 	// there yet.
 	Read(fd int, buf []byte) (int, error)
+	// Write returns how much could be written without waiting.
+	Write(fd int, data []byte) (int, error)
 	Close() error
 }
 

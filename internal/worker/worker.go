@@ -48,6 +48,7 @@ type Worker struct {
 	buf      []byte
 	requests []*Request
 	busy     int   // goals that have not ended, for reports
+	signals  int   // goals parked for a signal
 	lost     error // a child can no longer be followed
 }
 
@@ -171,7 +172,7 @@ func (w *Worker) loop() error {
 		if len(w.awake) > 0 {
 			continue
 		}
-		if len(w.handles) == 0 && len(w.while) == 0 {
+		if len(w.while) == 0 && !w.somethingRuns() {
 			return w.stuck()
 		}
 		if err := w.poll(); err != nil {
@@ -182,6 +183,17 @@ func (w *Worker) loop() error {
 		}
 	}
 	return nil
+}
+
+// somethingRuns tells whether the end or the answer of a child can still change
+// anything: services count only while somebody waits for an answer.
+func (w *Worker) somethingRuns() bool {
+	for _, h := range w.handles {
+		if !h.child.Service || w.signals > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // idle does what can wait until everything that can run is running.
@@ -246,6 +258,8 @@ func (w *Worker) step(n *Node) error {
 func (w *Worker) park(n *Node, wait Wait) {
 	n.parked = wait
 	switch wait {
+	case Signal:
+		w.signals++
 	case Yield:
 		w.wake(n)
 	case Slot:
@@ -268,6 +282,9 @@ func (w *Worker) park(n *Node, wait Wait) {
 func (w *Worker) wake(n *Node) {
 	if n.awake || n.result != Busy {
 		return
+	}
+	if n.parked == Signal {
+		w.signals--
 	}
 	n.awake, n.parked = true, Now
 	w.trace(n, "woken up")
