@@ -11,7 +11,9 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export CGO_ENABLED := 1
 
 INIT := internal/sandbox/initelf/init
+NET := internal/netprogram/program/gobuild-net
 STATIC_TAGS := sqlite_omit_load_extension osusergo netgo
+STATIC := -trimpath -tags '$(STATIC_TAGS)' -ldflags '-s -w -linkmode external -extldflags "-static"'
 
 # Engines kill all processes of a build user before they give it to a builder,
 # and the group of build users is the machine's: tests that build as root run
@@ -21,13 +23,16 @@ PACKAGES = $(shell $(GO) list ./...)
 ALONE = $(filter $(SERIAL),$(PACKAGES))
 TOGETHER = $(filter-out $(SERIAL),$(PACKAGES))
 
-.PHONY: help build static tools test-tools demo demo-clean test check gofmt vet staticcheck init-budget unit race fuzz bench golden cover clean
+# Parts of the program that it carries along.
+PARTS := $(INIT) $(NET)
 
-build: tools $(INIT) ## build ./gobuild
+.PHONY: help build static $(NET) tools test-tools demo demo-clean test check gofmt vet staticcheck init-budget unit race fuzz bench golden cover clean
+
+build: tools $(PARTS) ## build ./gobuild
 	$(GO) build -o gobuild ./cmd/gobuild
 
-static: tools $(INIT) ## build ./gobuild as one static program
-	$(GO) build -trimpath -tags '$(STATIC_TAGS)' -ldflags '-s -w -linkmode external -extldflags "-static"' -o gobuild ./cmd/gobuild
+static: tools $(PARTS) ## build ./gobuild as one static program
+	$(GO) build $(STATIC) -o gobuild ./cmd/gobuild
 	@printf 'gobuild: %s bytes\n' "$$(wc -c <gobuild)"
 
 help: ## list the targets
@@ -38,6 +43,14 @@ help: ## list the targets
 $(INIT): internal/sandbox/init.c internal/sandbox/freestanding.h
 	-$(CC) -DFREESTANDING -O2 -Wall -Wextra -std=gnu11 -ffreestanding -static -nostdlib -fno-stack-protector \
 		-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -Wl,--build-id=none -Wl,-z,noexecstack -s -o $@ $<
+
+# The network program is static in any case, because it is executed inside
+# sandboxes. Go knows whether there is something to do; a program that has not
+# changed is left alone, and one that has is replaced at once.
+$(NET): tools
+	@mkdir -p build
+	$(GO) build $(STATIC) -o build/gobuild-net ./cmd/gobuild-net
+	@cmp -s build/gobuild-net $@ || { cp build/gobuild-net build/gobuild-net.new && mv build/gobuild-net.new $@; }
 
 tools:
 	@scripts/need.sh go=golang-go cc=gcc /usr/include/stdio.h=libc6-dev
@@ -67,11 +80,11 @@ staticcheck:
 init-budget: build
 	@scripts/init-budget.sh ./gobuild $(INIT_BUDGET)
 
-unit: $(INIT)
+unit: $(PARTS)
 	$(GO) test $(TESTFLAGS) $(TOGETHER)
 	$(GO) test $(TESTFLAGS) -p 1 -timeout 30m $(ALONE)
 
-race: test-tools $(INIT) ## run all tests with the race detector
+race: test-tools $(PARTS) ## run all tests with the race detector
 	$(GO) test $(TESTFLAGS) -race $(TOGETHER)
 	$(GO) test $(TESTFLAGS) -race -p 1 -timeout 60m $(ALONE)
 
@@ -87,11 +100,11 @@ golden: build ## rewrite the expected texts that tests compare with, and show wh
 	GOLDEN=rewrite $(GO) test -count=1 ./internal/ui
 	git diff --stat -- docs internal
 
-cover: test-tools ## measure what the tests reach, in build/cover.html
+cover: test-tools $(PARTS) ## measure what the tests reach, in build/cover.html
 	@mkdir -p build
 	$(GO) test -p 1 -timeout 60m -coverpkg=./cmd/...,./internal/... -coverprofile=build/cover.out ./...
 	$(GO) tool cover -html=build/cover.out -o build/cover.html
 	$(GO) tool cover -func=build/cover.out | tail -n 1
 
 clean: ## delete what was built
-	rm -rf gobuild build bench-out $(INIT)
+	rm -rf gobuild build bench-out $(PARTS)

@@ -10,11 +10,12 @@ rm -rf "$dir/gobuild-source" "$dir/go-modules"
 mkdir -p "$dir/gobuild-source" "$dir/go-modules"
 
 find Makefile go.mod go.sum scripts cmd internal -name testdata -prune -o \
-	-type f ! -name '*_test.go' ! -path internal/sandbox/initelf/init -print >"$dir/files"
+	-type f ! -name '*_test.go' ! -path internal/sandbox/initelf/init \
+	! -path internal/netprogram/program/gobuild-net -print >"$dir/files"
 tar cf - -T "$dir/files" | tar xf - -C "$dir/gobuild-source"
 
 # shellcheck disable=SC2016 # a template, not a variable
-go list -buildvcs=false -deps -f '{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}}{{end}}{{end}}' ./cmd/gobuild >"$dir/modules"
+go list -buildvcs=false -deps -f '{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}}{{end}}{{end}}' ./cmd/gobuild ./cmd/gobuild-net >"$dir/modules"
 sort -u -o "$dir/modules" "$dir/modules"
 xargs go mod download <"$dir/modules"
 

@@ -25,6 +25,8 @@ var mayImport = map[string]string{
 	"cmd/gobuild": cobra + " " + unix + " activity config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/storepath ui worker",
 
+	"cmd/gobuild-net": "",
+
 	"activity":   "",
 	"cache/wire": "activity",
 	"config":     unix + " store/storepath",
@@ -32,6 +34,7 @@ var mayImport = map[string]string{
 		" store/pathlock store/readahead store/storepath worker worker/proc",
 	"logline":     "activity",
 	"logzip":      bzip2 + " " + unix,
+	"netprogram":  unix,
 	"sandbox":     unix + " store/pathlock worker/proc",
 	"ui":          unix + " activity store/storepath",
 	"worker":      unix + " worker/proc",
@@ -66,6 +69,9 @@ const (
 // inTheLoop are the packages whose code runs in the engine's event loop, which
 // has one thread of control.
 var inTheLoop = []string{"goal", "logline", "sandbox", "store", "worker", "worker/proc"}
+
+// mains are the files in which programs begin and end.
+var mains = []string{"cmd/gobuild/main.go", "cmd/gobuild-net/main.go"}
 
 // notTheProgram are a command for developers, and the support of tests.
 var notTheProgram = []string{"bench", "conformance", "conformance/nixtest"}
@@ -236,11 +242,11 @@ func TestWorldIsAskedInOnePlace(t *testing.T) {
 			}
 			switch sel.Sel.Name {
 			case "Exit":
-				if s.name != "cmd/gobuild/main.go" {
+				if !slices.Contains(mains, s.name) {
 					t.Errorf("%s: only main ends the program", s.at(n))
 				}
 			case "Getenv", "LookupEnv", "Environ", "ExpandEnv":
-				if s.name != "cmd/gobuild/main.go" && s.pkg != "config" {
+				if !slices.Contains(mains, s.name) && s.pkg != "config" {
 					t.Errorf("%s: the environment is read by main and config only", s.at(n))
 				}
 			}

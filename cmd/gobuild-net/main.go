@@ -1,0 +1,27 @@
+// Command gobuild-net does for gobuild what needs a network, or code that is
+// slow to start: gobuild carries it along, and starts it as a child.
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+)
+
+// jobs are what this program can be started for: its first argument names one
+// of them. An error ends the program with its message and exit status 1.
+var jobs = map[string]func(args []string) error{}
+
+func main() {
+	if len(os.Args) < 2 || jobs[os.Args[1]] == nil {
+		fmt.Fprintf(os.Stderr, "error: gobuild-net is started by gobuild, with one of these jobs: %s\n",
+			strings.Join(slices.Sorted(maps.Keys(jobs)), ", "))
+		os.Exit(2)
+	}
+	if err := jobs[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Fprintf(os.Stderr, "error: %v\n", err)
+		os.Exit(1)
+	}
+}
