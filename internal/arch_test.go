@@ -49,9 +49,11 @@ var mayImport = map[string]string{
 	"store/fstree":      unix,
 	"store/gc":          unix + " store store/digest store/fstree store/pathlock store/storepath",
 	"store/nar":         unix + " store/fstree",
+	"store/narinfo":     "store/digest store/storepath",
 	"store/pathlock":    unix,
 	"store/readahead":   unix + " store/storepath",
 	"store/refscan":     "store/digest",
+	"store/sign":        "store/digest store/storepath",
 	"store/storepath":   "store/digest",
 
 	"bench":               sqlite + " " + unix + " store/digest store/drv store/storepath",
