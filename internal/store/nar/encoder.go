@@ -20,6 +20,20 @@ type Blocks interface {
 	Next(block []byte) ([]byte, error)
 }
 
+// FileBlocks are Blocks that also want to know which bytes describe which
+// file. Those bytes with Magic before them are an archive of that file alone.
+type FileBlocks interface {
+	Blocks
+	// BeginFile and EndFile tell where in the block being filled the
+	// description of a file or symbolic link begins and ends. The top of the
+	// tree, which is the whole archive, is left out.
+	BeginFile(n *fstree.Node, at int)
+	EndFile(at int)
+}
+
+// Magic is what every archive begins with.
+const Magic = encMagic
+
 // Dump writes the archive of the tree at path.
 func Dump(w io.Writer, path string) error {
 	return DumpTree(&writerBlocks{w: w}, fstree.Walk{Path: path}, nil)
@@ -33,6 +47,7 @@ func DumpTree(b Blocks, walk fstree.Walk, before fstree.Visitor) error {
 		return err
 	}
 	e := &encoder{out: b, buf: first, before: before}
+	e.files, _ = b.(FileBlocks)
 	e.text(encMagic)
 	walk.MaxDepth = MaxDepth
 	if err := walk.Walk(e); err != nil {
@@ -40,6 +55,21 @@ func DumpTree(b Blocks, walk fstree.Walk, before fstree.Visitor) error {
 	}
 	e.flush()
 	return e.err
+}
+
+// DumpNode writes the archive of one file or symbolic link that a walk is at.
+// Nothing may have been read from the file yet.
+func DumpNode(b Blocks, n *fstree.Node) error {
+	first, err := b.Next(nil)
+	if err != nil {
+		return err
+	}
+	e := &encoder{out: b, buf: first}
+	e.text(encMagic)
+	err = e.leaf(n)
+	e.text(encClose)
+	e.flush()
+	return errors.Join(err, e.err)
 }
 
 // WriteFile writes the archive of a single file that is not executable.
@@ -81,6 +111,7 @@ type encoder struct {
 	n      int // used of buf
 	err    error
 	before fstree.Visitor
+	files  FileBlocks // nil if nobody wants to know
 	target [maxTarget + 1]byte
 }
 
@@ -95,18 +126,29 @@ func (e *encoder) Visit(n *fstree.Node) error {
 		e.str(n.Name)
 		e.text(encNode)
 	}
-	var err error
-	switch n.Kind() {
-	case unix.S_IFDIR:
+	if n.Kind() == unix.S_IFDIR {
 		e.text(encDirectory)
 		return e.err
-	case unix.S_IFLNK:
-		err = e.symlink(n)
-	default:
-		err = e.file(n)
 	}
-	e.closeNode(n)
+	if e.files == nil || n.Top() {
+		err := e.leaf(n)
+		e.closeNode(n)
+		return errors.Join(err, e.err)
+	}
+	e.files.BeginFile(n, e.n)
+	err := e.leaf(n)
+	e.text(encClose)
+	e.files.EndFile(e.n)
+	e.text(encClose)
 	return errors.Join(err, e.err)
+}
+
+// leaf describes what is no directory, up to its closing parenthesis.
+func (e *encoder) leaf(n *fstree.Node) error {
+	if n.Kind() == unix.S_IFLNK {
+		return e.symlink(n)
+	}
+	return e.file(n)
 }
 
 func (e *encoder) Leave(n *fstree.Node) error {

@@ -196,7 +196,11 @@ func (p *parser) contents(name string, executable bool) error {
 		return &FormatError{"string is too long"}
 	}
 	c := &contents{in: p.in, left: int64(size)}
-	if err := p.to.File(name, executable, int64(size), c); err != nil {
+	var body io.Reader = c
+	if l, ok := p.in.(Lender); ok {
+		body = lent{c, l}
+	}
+	if err := p.to.File(name, executable, int64(size), body); err != nil {
 		return err
 	}
 	if c.left > 0 {
@@ -224,14 +228,42 @@ func (c *contents) Read(b []byte) (int, error) {
 		b = b[:c.left]
 	}
 	n, err := c.in.Read(b)
+	return n, c.took(n, len(b), err)
+}
+
+// took counts what the underlying reader gave of want bytes.
+func (c *contents) took(n, want int, err error) error {
 	c.left -= int64(n)
-	if errors.Is(err, io.EOF) {
-		err = nil
-		if n == 0 && len(b) > 0 {
-			err = errEOF()
-		}
+	if !errors.Is(err, io.EOF) {
+		return err
 	}
-	return n, err
+	if n == 0 && want > 0 {
+		return errEOF()
+	}
+	return nil
+}
+
+// A Lender is a reader that can show what it holds instead of copying it.
+type Lender interface {
+	io.Reader
+	// Lend reads between one and limit bytes, unless there is an error. They
+	// lie in memory of the lender's that is good until its next method call.
+	Lend(limit int) ([]byte, error)
+}
+
+// lent is the contents of a file that come from a lender.
+type lent struct {
+	*contents
+	from Lender
+}
+
+func (l lent) Lend(limit int) ([]byte, error) {
+	limit = int(min(int64(limit), l.left))
+	if limit == 0 {
+		return nil, io.EOF
+	}
+	b, err := l.from.Lend(limit)
+	return b, l.took(len(b), limit, err)
 }
 
 // expect reads exactly these tags.

@@ -16,14 +16,16 @@ import (
 // which must not exist. Permissions are as the umask has it, and executables
 // for everybody; nothing else is made canonical. Only the way to dest's last
 // component is trusted. After an error the caller deletes what there is.
-func Restore(r io.Reader, dest string) error {
+func Restore(r io.Reader, dest string) error { return restore(r, dest, nil) }
+
+func restore(r io.Reader, dest string, c *canonical) error {
 	dest = filepath.Clean(dest)
 	dir, err := fstree.OpenAt(unix.AT_FDCWD, filepath.Dir(dest), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("opening the directory of '%s': %w", dest, err)
 	}
 	defer unix.Close(dir)
-	t := &restorer{dest: dest, dir: dir}
+	t := &restorer{dest: dest, dir: dir, canonical: c}
 	defer t.dirs.Close()
 	return Read(r, t)
 }
@@ -36,6 +38,8 @@ type restorer struct {
 	dirs  fstree.Descent
 	names []string // of the open directories
 	buf   []byte
+
+	canonical *canonical // nil leaves the metadata as they come
 }
 
 func (t *restorer) at(name string) (dir int, component string) {
@@ -78,7 +82,14 @@ func (t *restorer) Directory(name string) error {
 }
 
 func (t *restorer) End() error {
-	t.names = t.names[:len(t.names)-1]
+	last := len(t.names) - 1
+	name := t.names[last]
+	t.names = t.names[:last]
+	if t.canonical != nil {
+		if err := t.canonical.directory(t.dirs.FD()); err != nil {
+			return t.fail("changing metadata of directory", name, err)
+		}
+	}
 	if err := t.dirs.Leave(); err != nil {
 		return fmt.Errorf("restoring '%s': %w", t.dest, err)
 	}
@@ -90,44 +101,76 @@ func (t *restorer) Symlink(name, target string) error {
 	if err := unix.Symlinkat(target, dir, component); err != nil {
 		return t.fail("creating symlink", name, err)
 	}
+	if t.canonical != nil {
+		if err := t.canonical.symlink(dir, component); err != nil {
+			return t.fail("changing metadata of symlink", name, err)
+		}
+	}
 	return nil
 }
 
 func (t *restorer) File(name string, executable bool, size int64, contents io.Reader) error {
 	dir, component := t.at(name)
-	fd, err := fstree.OpenAt(dir, component, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
+	mode := uint32(0o666)
+	if t.canonical != nil {
+		mode = kindOf(executable).mode() // does not concern the descriptor that is made with the file
+	}
+	fd, err := fstree.OpenAt(dir, component, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return t.fail("creating file", name, err)
 	}
-	err = t.write(fd, name, executable, size, contents)
+	if err = t.write(fd, name, size, contents); err == nil {
+		err = t.finish(fd, name, executable)
+	}
 	if e := unix.Close(fd); e != nil && err == nil {
 		err = t.fail("closing file", name, e)
 	}
 	return err
 }
 
-func (t *restorer) write(fd int, name string, executable bool, size int64, contents io.Reader) error {
-	if executable {
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			return t.fail("getting status of", name, err)
-		}
-		if err := unix.Fchmod(fd, st.Mode&07777|0o111); err != nil {
-			return t.fail("changing mode of", name, err)
-		}
-	}
+func (t *restorer) write(fd int, name string, size int64, contents io.Reader) error {
 	for size > 0 {
-		block := t.block(size)
-		n, err := contents.Read(block)
+		block, err := t.next(contents, size)
 		if err != nil {
 			return err
 		}
-		if err := writeAll(fd, block[:n]); err != nil {
+		if err := writeAll(fd, block); err != nil {
 			return t.fail("writing to file", name, err)
 		}
-		size -= int64(n)
+		size -= int64(len(block))
 	}
 	return nil
+}
+
+// finish gives a file that has its contents the metadata.
+func (t *restorer) finish(fd int, name string, executable bool) error {
+	if t.canonical != nil {
+		if err := t.canonical.file(fd, kindOf(executable)); err != nil {
+			return t.fail("changing metadata of file", name, err)
+		}
+		return nil
+	}
+	if !executable {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return t.fail("getting status of", name, err)
+	}
+	if err := unix.Fchmod(fd, st.Mode&07777|0o111); err != nil {
+		return t.fail("changing mode of", name, err)
+	}
+	return nil
+}
+
+// next is some of the size bytes that are left of a file.
+func (t *restorer) next(contents io.Reader, size int64) ([]byte, error) {
+	if l, ok := contents.(Lender); ok {
+		return l.Lend(int(min(size, BlockSize)))
+	}
+	block := t.block(size)
+	n, err := contents.Read(block)
+	return block[:n], err
 }
 
 // block is a buffer for the next part of a file of which size bytes are left.
