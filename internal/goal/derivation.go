@@ -169,7 +169,7 @@ func (d *Derivation) start() (step, worker.Wait, error) {
 		return nil, worker.Done, err
 	}
 	if !valid {
-		d.eng.w.Await(d, d.eng.substitution(d.path))
+		d.eng.w.Await(d, d.eng.substitution(d.path, false))
 		return (*Derivation).haveDerivation, worker.Goals, nil
 	}
 	return d.haveDerivation()

@@ -124,6 +124,9 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 	if err := d.readRecipe(); err != nil {
 		return nil, worker.Done, err
 	}
+	if err := d.eng.loadKeys(); err != nil {
+		return nil, worker.Done, err
+	}
 	a := d.attempt
 	if d.outline.Builtin {
 		return nil, worker.Done, d.refuseBuiltin()

@@ -26,10 +26,17 @@ func (d *Derivation) outputsTried() (step, worker.Wait, error) {
 			if !d.eng.opt.Substitute {
 				return d.failWith(MiscFailure, fmt.Errorf("dependency '%s' of '%s' does not exist, and substitution is disabled", src, d.path))
 			}
-			d.eng.w.Await(d, d.eng.substitution(src))
+			d.eng.need(d, src)
 		}
 	}
 	return (*Derivation).inputsRealised, worker.Goals, nil
+}
+
+// need has a goal wait for a path that it cannot do without.
+func (e *Engine) need(g worker.Goal, p storepath.Path) {
+	s := e.substitution(p, false)
+	s.needed = true
+	e.w.Await(g, s)
 }
 
 // inputsRealised runs when every input has been tried.

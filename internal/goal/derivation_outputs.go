@@ -232,6 +232,9 @@ func (d *Derivation) install() error {
 	infos := make([]store.Info, len(a.outputs))
 	for i, o := range a.outputs {
 		infos[i] = o.info
+		if err := e.sign(&infos[i]); err != nil {
+			return err
+		}
 	}
 	// Before they are valid: whoever dies from here on leaves nothing that only
 	// another build of the same derivation would clean up.
@@ -269,6 +272,9 @@ func (d *Derivation) keepMismatch(o *builtOutput) {
 	}
 	info := o.info
 	info.Path, info.CA = p, ca
+	if err = e.sign(&info); err != nil {
+		return
+	}
 	if err = e.deleteStale([]storepath.Path{p}); err == nil {
 		if err = fstree.Move(o.at, dest); err == nil {
 			o.at = dest

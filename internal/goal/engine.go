@@ -14,6 +14,7 @@ import (
 	"gobuild/internal/sandbox"
 	"gobuild/internal/store"
 	"gobuild/internal/store/drv"
+	"gobuild/internal/store/sign"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
 )
@@ -57,9 +58,13 @@ type Options struct {
 	Sandbox      *sandbox.Policy
 	Users        *sandbox.Users // nil: builders run as the engine's own user
 	StrictFixed  bool           // refuse references in fixed outputs
-	Getenv       func(string) string
-	Now          func() time.Time
-	Interrupted  func() error
+
+	SecretKeyFiles []string // keys that sign what is built
+
+	Sources     []Source // of substitutes, in order of preference
+	Getenv      func(string) string
+	Now         func() time.Time
+	Interrupted func() error
 }
 
 // An Engine realises store paths. It owns the worker and all goals; the store
@@ -72,7 +77,8 @@ type Engine struct {
 	w     *worker.Worker
 
 	drvs     map[storepath.Path]*Derivation
-	substs   map[storepath.Path]*Substitution
+	substs   map[wantedPath]*Substitution
+	firsts   map[storepath.Path]first        // what planning has found out about substitutes
 	outputs  map[storepath.Path][]drv.Output // of every derivation loaded in this run
 	outlines map[storepath.Path]*drv.Outline // read while planning, for goals to take
 	intern   *drv.Intern
@@ -80,6 +86,13 @@ type Engine struct {
 	closures *store.Closures
 	always   []storepath.Path        // in every sandbox, as the settings want it
 	held     map[storepath.Path]bool // outputs that goals of this engine have locked
+
+	installing []*installation // trees in their places, to become valid together
+	fetches    *store.TempDir  // where substitutes are unpacked; nil before the first
+	lastFetch  int
+
+	// Bytes to download and to unpack: what running goals expect, and what was done.
+	expectedBytes, doneBytes, toldBytes [2]uint64
 
 	lastID    activity.ID
 	lastAside int             // counts trees renamed aside
@@ -91,12 +104,13 @@ type Engine struct {
 	progress  [2]counter // as last reported
 	outcome   outcome
 	bzip      *bzip2.Writer
+	keys      []sign.SecretKey // nil until something is to be built
 }
 
-// A counter is what a progress report says about one kind of goal.
-type counter struct {
-	id                              activity.ID
-	outstanding, done, running, bad int
+// A wantedPath is what there is one substitution for at a time.
+type wantedPath struct {
+	path   storepath.Path
+	repair bool
 }
 
 // New makes an engine on an open store.
@@ -104,7 +118,8 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 	e := &Engine{
 		store: s, opt: opt, sink: sink,
 		drvs:     map[storepath.Path]*Derivation{},
-		substs:   map[storepath.Path]*Substitution{},
+		substs:   map[wantedPath]*Substitution{},
+		firsts:   map[storepath.Path]first{},
 		outputs:  map[storepath.Path][]drv.Output{},
 		outlines: map[storepath.Path]*drv.Outline{},
 		held:     map[storepath.Path]bool{},
@@ -174,28 +189,52 @@ func (t Target) String() string {
 // also with an error; a *Failure means that some target could not be realised,
 // any other error that the run could not go on.
 func (e *Engine) Realise(targets []Target) ([]BuildResult, error) {
-	e.outcome, e.builds, e.copies, e.progress = outcome{}, counter{}, counter{}, [2]counter{}
+	goals := make([]target, len(targets))
+	for i, t := range targets {
+		goals[i] = e.target(t)
+	}
+	results, err := e.run(goals)
+	for i := range results {
+		results[i] = results[i].only(targets[i].Outputs)
+	}
+	return results, err
+}
+
+// Ensure makes paths valid by substitution alone: derivations, too, stand for
+// their own files. Results and errors are those of Realise.
+func (e *Engine) Ensure(paths []storepath.Path) ([]BuildResult, error) {
+	goals := make([]target, len(paths))
+	for i, p := range paths {
+		goals[i] = e.substitution(p, false)
+	}
+	return e.run(goals)
+}
+
+// run works until the goals have ended.
+func (e *Engine) run(goals []target) ([]BuildResult, error) {
+	e.outcome, e.progress = outcome{}, [2]counter{}
+	e.builds, e.copies = e.builds.restart(), e.copies.restart()
+	e.expectedBytes, e.doneBytes, e.toldBytes = [2]uint64{}, [2]uint64{}, [2]uint64{}
 	e.realise = e.start(activity.Error, activity.Realise, "")
 	e.builds.id = e.start(activity.Error, activity.Builds, "")
 	e.copies.id = e.start(activity.Error, activity.CopyPaths, "")
 	req := &worker.Request{KeepGoing: e.opt.KeepGoing}
-	goals := make([]target, len(targets))
-	for i, t := range targets {
-		goals[i] = e.target(t)
-		e.w.Add(req, goals[i])
+	for _, g := range goals {
+		e.w.Add(req, g)
 	}
 	if e.batch != nil {
 		e.batch.Batch(true)
 		defer e.batch.Batch(false)
 	}
 	err := e.w.Run()
+	e.endFetches()
 	e.report()
 	for _, id := range []activity.ID{e.copies.id, e.builds.id, e.realise} {
 		e.sink.Stop(id)
 	}
 	results := make([]BuildResult, len(goals))
 	for i, g := range goals {
-		results[i] = g.buildResult().only(targets[i].Outputs)
+		results[i] = g.buildResult()
 	}
 	if err != nil {
 		return results, err
@@ -214,7 +253,7 @@ func (e *Engine) target(t Target) target {
 	if t.Path.IsDerivation() {
 		return e.derivation(t.Path, t.Outputs)
 	}
-	return e.substitution(t.Path)
+	return e.substitution(t.Path, false)
 }
 
 // judge turns the failures of top goals into the run's error.
@@ -265,12 +304,14 @@ func (e *Engine) derivation(p storepath.Path, outputs []string) *Derivation {
 	return d
 }
 
-func (e *Engine) substitution(p storepath.Path) *Substitution {
-	if s, ok := e.substs[p]; ok {
+// substitution returns the goal for a path, the one there is or a new one.
+func (e *Engine) substitution(p storepath.Path, repair bool) *Substitution {
+	key := wantedPath{e.intern.Path(p), repair}
+	if s, ok := e.substs[key]; ok {
 		return s
 	}
-	s := &Substitution{eng: e, path: p}
-	e.substs[p] = s
+	s := &Substitution{eng: e, path: key.path, repair: repair, state: (*Substitution).start}
+	e.substs[key] = s
 	e.copies.outstanding++
 	e.w.Adopt(s, worker.SubstitutionSlot)
 	return s
@@ -291,56 +332,21 @@ func (e *Engine) finished(g worker.Goal) {
 		}
 		g.drop()
 	case *Substitution:
-		delete(e.substs, g.path)
+		delete(e.substs, wantedPath{g.path, g.repair})
 		e.copies.outstanding--
 	}
 }
 
 func (e *Engine) idle() error {
+	if len(e.installing) > 0 {
+		e.registerNow()
+		return nil // those whose paths they are go on first
+	}
 	e.report()
 	if e.batch != nil {
 		e.batch.Flush()
 	}
 	return nil
-}
-
-func (e *Engine) nextID() activity.ID {
-	e.lastID++
-	return e.lastID
-}
-
-func (e *Engine) start(level activity.Level, t activity.Type, text string, fields ...any) activity.ID {
-	id := e.nextID()
-	e.sink.Start(id, level, t, text, 0, fields...)
-	return id
-}
-
-// report sends the counters when they have changed.
-func (e *Engine) report() {
-	now := [2]counter{e.builds, e.copies}
-	if now == e.progress {
-		return
-	}
-	e.progress = now
-	for _, c := range now {
-		e.sink.Result(c.id, activity.Progress, c.done, c.outstanding+c.done, c.running, c.bad)
-	}
-	for _, t := range []activity.Type{activity.FileTransfer, activity.CopyPath} {
-		e.sink.Result(e.realise, activity.SetExpected, int(t), 0)
-	}
-}
-
-func (e *Engine) message(level activity.Level, format string, args ...any) {
-	e.sink.Message(level, fmt.Sprintf(format, args...))
-}
-
-// tracer reports the life of goals at debug level; nil when nobody listens,
-// for there are many goals.
-func (e *Engine) tracer() func(worker.Goal, string) {
-	if v, ok := e.sink.(interface{ Verbosity() activity.Level }); !ok || v.Verbosity() < activity.Debug {
-		return nil
-	}
-	return func(g worker.Goal, event string) { e.message(activity.Debug, "%s: %s", g.Name(), event) }
 }
 
 // asBuildError gives any error of a goal a status.

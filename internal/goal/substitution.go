@@ -1,22 +1,46 @@
 package goal
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 
 	"gobuild/internal/activity"
+	"gobuild/internal/store/fstree"
+	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
 )
 
-// A Substitution makes one path valid by fetching it. There are no
-// substituters yet, so it ends with that answer unless the path is valid.
+// A Substitution makes one path valid by fetching it, with all that it refers
+// to.
 type Substitution struct {
 	worker.Node
-	eng  *Engine
-	path storepath.Path
-	err  *BuildError
+	eng    *Engine
+	path   storepath.Path
+	repair bool // fetch it although it is valid, and replace what is there
+
+	state  substitutionStep
+	search search
+	offer  *offer
+	needed bool // somebody cannot do without it, and does not say what it was
+	failed bool // some source has failed to do what it promised
+
+	lock     *pathlock.Lock // while fetching and installing
+	tree     string         // where it is fetched to
+	transfer transfer       // nil when none is under way
+	fetchErr error
+	install  *installation // waiting to be registered
+
+	outer, inner activity.ID // while fetching
+	expected     [2]uint64   // bytes to download and to unpack, as the counters have them
+
 	done Status
+	err  *BuildError
 }
+
+// A substitutionStep is a state, as a step is of a derivation.
+type substitutionStep func(*Substitution) (substitutionStep, worker.Wait, error)
 
 // Name is for traces.
 func (s *Substitution) Name() string { return fmt.Sprintf("substitution of '%s'", s.path) }
@@ -26,62 +50,311 @@ func (s *Substitution) Key() worker.Key {
 	return worker.Key{Class: 'a', Name: s.path.Name(), Path: string(s.path)}
 }
 
-// Step is the whole life of the goal.
+// Step runs the current state. An error of a state is this goal's failure.
 func (s *Substitution) Step() (worker.Wait, error) {
-	if err := s.eng.store.AddTempRoots(s.path); err != nil {
+	next, wait, err := s.state(s)
+	if err != nil {
 		return s.fail(MiscFailure, worker.Failed, err), nil
 	}
-	valid, err := s.eng.store.IsValid(s.path)
-	switch {
-	case err != nil:
-		return s.fail(MiscFailure, worker.Failed, err), nil
-	case valid:
-		s.eng.valid.Set(s.path, true)
-		s.done = AlreadyValid
-		return s.End(worker.Success), nil
-	case s.eng.opt.ReadOnly:
-		err = fmt.Errorf("cannot substitute path '%s' - no write access to the Nix store", s.path)
-		return s.fail(MiscFailure, worker.Failed, err), nil
+	if next != nil {
+		s.state = next
 	}
-	err = fmt.Errorf("path '%s' is required, but there is no substituter that can build it", s.path)
-	return s.fail(NoSubstituters, worker.NoSubstituters, err), nil
+	return wait, nil
 }
 
-// fail ends the goal. The error is reported at once when the path is wanted by
-// another goal, which knows only that something is missing.
+// start asks for nothing if the path is valid.
+func (s *Substitution) start() (substitutionStep, worker.Wait, error) {
+	if err := s.eng.store.AddTempRoots(s.path); err != nil {
+		return nil, worker.Done, err
+	}
+	if !s.repair {
+		valid, err := s.eng.store.IsValid(s.path)
+		if err != nil {
+			return nil, worker.Done, err
+		}
+		if valid {
+			return s.succeed(AlreadyValid)
+		}
+	}
+	if s.eng.opt.ReadOnly {
+		return nil, worker.Done, fmt.Errorf("cannot substitute path '%s' - no write access to the Nix store", s.path)
+	}
+	if !s.eng.substitutes() {
+		return s.noMore()
+	}
+	s.search = search{eng: s.eng, path: s.path}
+	if f, ok := s.eng.firsts[s.path]; ok {
+		s.search, s.offer = f.search, f.offer
+		return s.gotInfo()
+	}
+	return s.tryNext()
+}
+
+// tryNext asks the sources for the next substitute.
+func (s *Substitution) tryNext() (substitutionStep, worker.Wait, error) {
+	s.offer = nil
+	asking, answered := true, false
+	s.search.next(func(o *offer) {
+		s.offer, answered = o, true
+		if !asking {
+			s.eng.w.Wake(s)
+		}
+	})
+	if asking = false; answered {
+		return s.gotInfo()
+	}
+	return (*Substitution).gotInfo, worker.Signal, nil
+}
+
+// noMore ends the goal when all sources have been tried.
+func (s *Substitution) noMore() (substitutionStep, worker.Wait, error) {
+	err := fmt.Errorf("path '%s' is required, but there is no substituter that can build it", s.path)
+	result := worker.NoSubstituters
+	if unknown := s.search.err; unknown != nil {
+		s.eng.message(activity.Error, "error: %v", unknown)
+		s.failed = true
+	}
+	if s.failed && !s.eng.opt.Fallback {
+		result = worker.Failed
+	}
+	return nil, s.fail(NoSubstituters, result, err), nil
+}
+
+// gotInfo has an offer, and first wants what that refers to.
+func (s *Substitution) gotInfo() (substitutionStep, worker.Wait, error) {
+	if s.offer == nil {
+		return s.noMore()
+	}
+	if err := checkOffer(s.path, s.offer); err != nil {
+		s.eng.message(activity.Warn, "%v", err)
+		return s.tryNext()
+	}
+	s.expect(s.offer.download, s.offer.info.NarSize)
+	for _, ref := range s.offer.info.References {
+		if ref == s.path {
+			continue
+		}
+		valid, err := s.eng.valid.IsValid(ref)
+		if err != nil {
+			return nil, worker.Done, err
+		}
+		if !valid {
+			s.eng.w.Await(s, s.eng.substitution(ref, false))
+		}
+	}
+	return (*Substitution).referencesValid, worker.Goals, nil
+}
+
+// referencesValid runs when all references have been tried.
+func (s *Substitution) referencesValid() (substitutionStep, worker.Wait, error) {
+	if s.Failed() > 0 {
+		result := worker.Failed
+		if s.WithoutSubstituters() > 0 || s.Incomplete() > 0 {
+			result = worker.IncompleteClosure
+		}
+		return nil, s.fail(DependencyFailed, result, fmt.Errorf("some references of path '%s' could not be realised", s.path)), nil
+	}
+	return s.tryToRun()
+}
+
+// tryToRun starts to fetch once there is a slot and the path's lock.
+func (s *Substitution) tryToRun() (substitutionStep, worker.Wait, error) {
+	e := s.eng
+	again := (*Substitution).tryToRun
+	switch {
+	case !e.w.SlotFree(worker.SubstitutionSlot):
+		return again, worker.Slot, nil
+	case e.held[s.path]:
+		return again, worker.AnyGoal, nil
+	}
+	lock, ok, err := pathlock.Acquire([]string{e.store.RealPath(s.path)}, pathlock.Try)
+	if err != nil {
+		return nil, worker.Done, fmt.Errorf("locking '%s': %w", s.path, err)
+	}
+	if !ok {
+		if s.outer == 0 {
+			s.outer = e.start(activity.Warn, activity.BuildWaiting, fmt.Sprintf("waiting for lock on '%s'", s.path))
+		}
+		return again, worker.AWhile, nil
+	}
+	e.stop(&s.outer)
+	s.lock, e.held[s.path] = lock, true
+	if !s.repair {
+		valid, err := e.store.IsValid(s.path)
+		if err != nil {
+			return nil, worker.Done, err
+		}
+		if valid {
+			s.release(pathlock.Delete)
+			return s.succeed(AlreadyValid)
+		}
+	}
+	return s.startFetching()
+}
+
+// startFetching is entered with the lock and a free slot.
+func (s *Substitution) startFetching() (substitutionStep, worker.Wait, error) {
+	e := s.eng
+	dir, err := e.fetchDir()
+	if err != nil {
+		return nil, worker.Done, err
+	}
+	e.lastFetch++
+	s.tree, s.fetchErr = dir+"/"+strconv.Itoa(e.lastFetch), nil
+	s.outer = e.start(activity.Error, activity.Substitute, "", string(s.path), s.offer.uri)
+	s.inner = e.startIn(s.outer, activity.Info, activity.CopyPath,
+		fmt.Sprintf("copying path '%s' from '%s'", s.path, s.offer.uri), string(s.path), s.offer.uri, "local")
+	e.trace("substituter-started %s %s", s.path, s.offer.uri)
+	e.w.Occupy(worker.SubstitutionSlot)
+	e.copies.running++
+	s.transfer = s.offer.source.fetch(s.offer, s.tree, fetchEvents{
+		progress: func(done, expected uint64) {
+			e.sink.Result(s.inner, activity.Progress, done, expected, 0, 0)
+		},
+		ended: func(err error) {
+			s.fetchErr = err
+			s.endTransfer()
+			e.w.Wake(s)
+		},
+	})
+	return (*Substitution).fetched, worker.Signal, nil
+}
+
+// endTransfer gives the slot back.
+func (s *Substitution) endTransfer() {
+	s.transfer = nil
+	s.eng.w.Vacate(worker.SubstitutionSlot)
+	s.eng.copies.running--
+	s.eng.stop(&s.inner)
+	s.eng.stop(&s.outer)
+}
+
+// fetched runs when the tree is complete, or will never be.
+func (s *Substitution) fetched() (substitutionStep, worker.Wait, error) {
+	e := s.eng
+	if s.fetchErr != nil {
+		return s.fetchFailed()
+	}
+	real := e.store.RealPath(s.path)
+	if err := e.deleteStale([]storepath.Path{s.path}); err != nil {
+		return nil, worker.Done, err
+	}
+	if err := fstree.Move(s.tree, real); err != nil {
+		return nil, worker.Done, err
+	}
+	s.install = &installation{info: s.offer.info, ended: func() { e.w.Wake(s) }}
+	e.register(s.install)
+	return (*Substitution).registered, worker.Signal, nil
+}
+
+// fetchFailed tries the next substitute.
+func (s *Substitution) fetchFailed() (substitutionStep, worker.Wait, error) {
+	var gone *goneError
+	if !errors.As(s.fetchErr, &gone) {
+		s.failed = true
+	}
+	s.eng.message(activity.Error, "error: %v", s.fetchErr)
+	s.eng.trace("substituter-failed %s 1 %v", s.path, s.fetchErr)
+	s.release(pathlock.Keep)
+	s.expect(0, 0)
+	s.ResetCounts()
+	return s.tryNext()
+}
+
+// registered runs when the database has taken the path, or refused it.
+func (s *Substitution) registered() (substitutionStep, worker.Wait, error) {
+	if err := s.install.err; err != nil {
+		if !s.repair {
+			s.eng.discardQuietly(s.eng.store.RealPath(s.path))
+		}
+		return nil, worker.Done, fmt.Errorf("registering '%s': %w", s.path, err)
+	}
+	s.install = nil
+	s.release(pathlock.Delete)
+	e := s.eng
+	e.message(activity.Chatty, "substitution of path '%s' succeeded", s.path)
+	e.trace("substituter-succeeded %s", s.path)
+	e.copies.done++
+	e.doneBytes[0] += s.expected[0]
+	e.doneBytes[1] += s.expected[1]
+	return s.succeed(Substituted)
+}
+
+func (s *Substitution) succeed(status Status) (substitutionStep, worker.Wait, error) {
+	s.expect(0, 0)
+	s.eng.valid.Set(s.path, true)
+	s.done = status
+	return nil, s.End(worker.Success), nil
+}
+
+// expect changes what the goal adds to the run's expectations.
+func (s *Substitution) expect(download, unpacked uint64) {
+	sum := &s.eng.expectedBytes
+	sum[0] += download - s.expected[0]
+	sum[1] += unpacked - s.expected[1]
+	s.expected = [2]uint64{download, unpacked}
+}
+
+// fail ends the goal. The error is reported at once when another goal needs the
+// path, and knows only that something is missing.
 func (s *Substitution) fail(status Status, r worker.Result, err error) worker.Wait {
+	s.release(pathlock.Keep)
+	s.expect(0, 0)
 	s.err = &BuildError{Drv: s.path, Status: status, Err: err}
 	s.eng.outcome.add(s.err)
+	if s.failed {
+		s.eng.copies.bad++
+	}
 	switch {
 	case !s.Waited():
-	case s.path.IsDerivation(): // whoever waits will say that it is missing
-		s.eng.message(activity.Debug, "%v", err)
-	default:
+	case s.needed:
 		s.eng.reportNow(s.err)
+	default:
+		s.eng.message(activity.Debug, "%v", err)
 	}
 	return s.End(r)
 }
 
-// Abandon has nothing to give back.
-func (s *Substitution) Abandon() {}
+// release gives back what a fetch holds; it may be called twice.
+func (s *Substitution) release(d pathlock.Disposal) {
+	if s.transfer != nil {
+		s.transfer.cancel()
+		s.endTransfer()
+	}
+	s.eng.stop(&s.outer)
+	if s.lock != nil {
+		s.lock.Release(d)
+		s.lock = nil
+		delete(s.eng.held, s.path)
+	}
+}
 
-// Output is never called: the goal has no child.
+// Abandon gives back what the goal holds when nobody wants it any more.
+func (s *Substitution) Abandon() {
+	if s.install != nil {
+		s.eng.registerNow() // its tree is in place: rather valid than garbage
+	}
+	s.release(pathlock.Keep)
+	s.expect(0, 0)
+}
+
+// Output is never called: the goal has no child of its own.
 func (s *Substitution) Output(*worker.Handle, int, []byte) {}
 
-// TimedOut is never called: the goal has no child.
+// TimedOut is never called: the goal has no child of its own.
 func (s *Substitution) TimedOut(*worker.Handle, worker.Limit) {}
 
 func (s *Substitution) failure() *BuildError { return s.err }
 
 func (s *Substitution) buildResult() BuildResult {
-	return BuildResult{Path: s.path, Status: s.status(), Err: errOrNil(s.err)}
-}
-
-func (s *Substitution) status() Status {
-	if s.err != nil {
-		return s.err.Status
+	r := BuildResult{Path: s.path, Status: s.done, Err: errOrNil(s.err)}
+	switch {
+	case s.err != nil:
+		r.Status = s.err.Status
+	case s.Result() != worker.Success:
+		r.Status, r.Err = MiscFailure, fmt.Errorf("substitution of '%s' was not finished", s.path)
 	}
-	return s.done
+	return r
 }
 
 func errOrNil(e *BuildError) error {
