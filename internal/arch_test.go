@@ -31,7 +31,7 @@ var mayImport = map[string]string{
 	"cache/wire": "activity",
 	"config":     unix + " store/storepath",
 	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
-		" store/pathlock store/readahead store/storepath worker worker/proc",
+		" store/pathlock store/readahead store/sign store/storepath worker worker/proc",
 	"logline":     "activity",
 	"logzip":      bzip2 + " " + unix,
 	"netprogram":  unix,

@@ -34,7 +34,7 @@ func (s *session) engine() (*goal.Engine, error) {
 		KeepLog: c.KeepBuildLog, CompressLog: c.CompressBuildLog, BuildTrace: c.PrintBuildTrace,
 		System: c.System, Platforms: c.ExtraPlatforms, Features: c.SystemFeatures,
 		Mode: s.sandboxMode(), FsyncOutputs: c.FsyncStorePaths, SyncFirst: c.SyncBeforeRegister, IgnoredACLs: c.IgnoredACLs,
-		Sandbox: policy, Users: users, StrictFixed: true,
+		Sandbox: policy, Users: users, StrictFixed: true, SecretKeys: c.SecretKeyFiles,
 		Getenv: s.impureEnv, Interrupted: interrupts(),
 	}, s.logger())
 }

@@ -1,6 +1,10 @@
 package conformance_test
 
-import "gobuild/internal/conformance/nixtest"
+import (
+	"path/filepath"
+
+	"gobuild/internal/conformance/nixtest"
+)
 
 // where says in which modes a case runs.
 type where int
@@ -45,6 +49,10 @@ func allow(kv ...string) map[nixtest.Kind]string {
 	}
 	return m
 }
+
+// signing makes both engines sign what they build, with two keys.
+var signing = []string{"--option", "secret-key-files",
+	filepath.Join(nixtest.Tree(), "testdata/golden/keys/example-1.sec") + " " + filepath.Join(nixtest.Tree(), "testdata/golden/keys/other-2.sec")}
 
 func noExec(why string) map[nixtest.Kind]string {
 	return allow(string(nixtest.Stderr), why, string(nixtest.Logs), why)
@@ -260,6 +268,8 @@ var cases = []testCase{
 	{name: "oneOutput", targets: []string{"multi!dev"}},
 	{name: "twoOutputs", targets: []string{"multi!doc,out"}},
 	{name: "unknownOutput", targets: []string{"multi!nope"}, exit: 1},
+	{name: "signed", targets: []string{"multi", "refSelf", "fixedRecSha256"}, args: signing},
+	{name: "signedMismatch", targets: []string{"fixedMismatchRec"}, exit: 102, args: signing},
 	{name: "dryRun", unordered: true, targets: []string{"diamond", "structuredGraph"}, args: []string{"--dry-run"}},
 	{name: "dryRunNothing", targets: []string{"/source.txt"}, args: []string{"--dry-run"}},
 	{name: "missingDerivation", targets: []string{"/00000000000000000000000000000000-missing.drv"}, exit: 1},

@@ -58,13 +58,11 @@ type Options struct {
 	Sandbox      *sandbox.Policy
 	Users        *sandbox.Users // nil: builders run as the engine's own user
 	StrictFixed  bool           // refuse references in fixed outputs
-
-	SecretKeyFiles []string // keys that sign what is built
-
-	Sources     []Source // of substitutes, in order of preference
-	Getenv      func(string) string
-	Now         func() time.Time
-	Interrupted func() error
+	SecretKeys   []string       // files of keys that sign what is built
+	Sources      []Source       // of substitutes, in order of preference
+	Getenv       func(string) string
+	Now          func() time.Time
+	Interrupted  func() error
 }
 
 // An Engine realises store paths. It owns the worker and all goals; the store
@@ -143,6 +141,9 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the event loop: %w", err)
 	}
+	for _, src := range opt.Sources {
+		src.bind(e)
+	}
 	if e.always, err = e.sandboxClosure(); err != nil {
 		return nil, errors.Join(err, e.w.Close())
 	}
@@ -169,7 +170,7 @@ func (e *Engine) sandboxClosure() ([]storepath.Path, error) {
 }
 
 // Close releases what the engine holds; the store stays open.
-func (e *Engine) Close() error { return e.w.Close() }
+func (e *Engine) Close() error { return errors.Join(e.w.Dismiss(), e.w.Close()) }
 
 // A Target is something to realise: a derivation with the outputs wanted of it
 // (none named: all), or a path that is not a derivation.
