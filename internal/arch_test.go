@@ -23,7 +23,7 @@ import (
 // entry that is not used may not stay.
 var mayImport = map[string]string{
 	"cmd/gobuild": cobra + " " + unix + " activity config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
-		" store/finalise store/gc store/nar store/storepath ui worker",
+		" store/finalise store/gc store/nar store/sign store/storepath ui worker",
 
 	"cmd/gobuild-net": "",
 
@@ -32,6 +32,7 @@ var mayImport = map[string]string{
 	"config":     unix + " store/storepath",
 	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/readahead store/sign store/storepath worker worker/proc",
+	"hook":        unix + " store/digest store/storepath worker/proc",
 	"logline":     "activity",
 	"logzip":      bzip2 + " " + unix,
 	"netprogram":  unix,
@@ -40,16 +41,17 @@ var mayImport = map[string]string{
 	"worker":      unix + " worker/proc",
 	"worker/proc": unix,
 
-	"store": sqlite + " " + unix + " store/digest store/drv store/finalise store/fstree store/nar store/pathlock" +
+	"store": sqlite + " " + unix + " store/digest store/drv store/finalise store/fstree store/nar store/optimise store/pathlock" +
 		" store/storepath",
 	"store/digest":      "",
 	"store/drv":         "store/digest store/storepath",
 	"store/drv/drvjson": "store/digest store/drv store/storepath",
-	"store/finalise":    unix + " store/digest store/fstree store/nar store/refscan",
+	"store/finalise":    unix + " store/digest store/fstree store/nar store/optimise store/refscan",
 	"store/fstree":      unix,
 	"store/gc":          unix + " store store/digest store/fstree store/pathlock store/storepath",
 	"store/nar":         unix + " store/fstree",
 	"store/narinfo":     "store/digest store/storepath",
+	"store/optimise":    unix + " store/digest store/fstree store/nar",
 	"store/pathlock":    unix,
 	"store/readahead":   unix + " store/storepath",
 	"store/refscan":     "store/digest",
@@ -70,7 +72,7 @@ const (
 
 // inTheLoop are the packages whose code runs in the engine's event loop, which
 // has one thread of control.
-var inTheLoop = []string{"goal", "logline", "sandbox", "store", "worker", "worker/proc"}
+var inTheLoop = []string{"goal", "hook", "logline", "sandbox", "store", "worker", "worker/proc"}
 
 // mains are the files in which programs begin and end.
 var mains = []string{"cmd/gobuild/main.go", "cmd/gobuild-net/main.go"}

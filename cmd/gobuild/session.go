@@ -42,7 +42,7 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 		Dir: s.dirs.Store, RealDir: s.dirs.RealStore, StateDir: s.dirs.State, LogDir: s.dirs.Log,
 		ReadOnly: bool(mode), FsyncMetadata: s.settings.FsyncMetadata, WAL: s.settings.UseSQLiteWAL,
 		ReservedSpace: s.settings.GCReservedSpace, AllowSymlinked: s.settings.AllowSymlinkedStore,
-		KeepXattrs: s.settings.IgnoredACLs, HeldLocks: parentLocks(a.env, s.dirs.Store),
+		KeepXattrs: s.settings.IgnoredACLs, AutoOptimise: s.settings.AutoOptimiseStore, HeldLocks: parentLocks(a.env, s.dirs.Store),
 		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
 	}
 	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") {

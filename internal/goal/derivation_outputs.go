@@ -173,6 +173,7 @@ func (d *Derivation) outputsFinalised() (step, worker.Wait, error) {
 	if err != nil {
 		return nil, worker.Done, d.buildFailed(d.outputError(err))
 	}
+	d.reportLinks(&result)
 	if err := d.takeResult(result); err != nil {
 		return nil, worker.Done, d.buildFailed(err)
 	}

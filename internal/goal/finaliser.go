@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 
+	"gobuild/internal/activity"
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/finalise"
 	"gobuild/internal/store/storepath"
@@ -55,6 +56,7 @@ func (d *Derivation) finaliseRequest() finalise.Request {
 	a, e := d.attempt, d.eng
 	req := finalise.Request{
 		Derivation: string(d.path), KeepXattrs: e.opt.IgnoredACLs, Fsync: e.opt.FsyncOutputs,
+		Links: e.store.Links(),
 	}
 	for part := range d.candidates() {
 		req.Candidates = append(req.Candidates, part)
@@ -111,6 +113,17 @@ func (f *finaliser) finish() (finalise.Result, error) {
 		return finalise.Result{}, fmt.Errorf("the finaliser %s without an answer", f.handle.Status())
 	}
 	return finalise.ReadReply(f.answer)
+}
+
+// reportLinks tells what linking the outputs' files with their equals in the
+// store has brought.
+func (d *Derivation) reportLinks(r *finalise.Result) {
+	for _, text := range r.Warnings {
+		d.eng.message(activity.Warn, "%s", text)
+	}
+	if n := r.Linked.Files; n > 0 {
+		d.eng.message(activity.Talkative, "linked %d files of the outputs of '%s' with equal ones, saving %.2f MiB", n, d.path, float64(r.Linked.Bytes)/(1<<20))
+	}
 }
 
 // outputError gives a finaliser's error its status.

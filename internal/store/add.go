@@ -14,6 +14,7 @@ import (
 	"gobuild/internal/store/finalise"
 	"gobuild/internal/store/fstree"
 	"gobuild/internal/store/nar"
+	"gobuild/internal/store/optimise"
 	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 )
@@ -138,9 +139,11 @@ func (s *Store) unpack(a *Addition, in io.Reader, sum hash.Hash) (storepath.Path
 	if info.Path, err = s.dir.Content(info.CA, a.Name, storepath.References{Others: info.References}); err != nil {
 		return "", err
 	}
-	if info.NarHash, info.NarSize, err = hashTree(tree, digest.SHA256); err != nil {
+	hashed, err := finalise.HashAndLink(tree, optimise.Options{Links: s.Links(), Name: string(info.Path), Warn: s.cfg.Warn})
+	if err != nil {
 		return "", err
 	}
+	info.NarHash, info.NarSize = hashed.NarHash, uint64(hashed.NarSize)
 	return info.Path, s.Adopt(info, tree)
 }
 

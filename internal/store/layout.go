@@ -39,7 +39,7 @@ func (s *Store) makeStoreDir() error {
 	if err := s.makeDir(s.realDir); err != nil {
 		return err
 	}
-	if err := s.makeDir(s.realDir + "/.links"); err != nil {
+	if err := s.makeDir(s.linksDir()); err != nil {
 		return err
 	}
 	if s.cfg.BuildGroup == 0 || os.Geteuid() != 0 {
@@ -79,7 +79,19 @@ func (s *Store) refuseForeignDir() error {
 
 // hasBeenStore looks for what is made before anything else in a store.
 func (s *Store) hasBeenStore() bool {
-	return exists(s.realDir+"/.links") || exists(s.state("db/schema"))
+	return exists(s.linksDir()) || exists(s.state("db/schema"))
+}
+
+// linksDir is where equal files of the store meet.
+func (s *Store) linksDir() string { return s.realDir + "/.links" }
+
+// Links is the directory with which files that come to the store are to be
+// linked, "" if they are not to be linked.
+func (s *Store) Links() string {
+	if !s.cfg.AutoOptimise {
+		return ""
+	}
+	return s.linksDir()
 }
 
 func exists(name string) bool {

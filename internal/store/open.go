@@ -29,6 +29,7 @@ type Config struct {
 	ReservedSpace  int64    // bytes kept for a garbage collection on a full disk
 	AllowSymlinked bool     // the store directory may be reached by symlinks
 	KeepXattrs     []string // extended attributes that added files may keep
+	AutoOptimise   bool     // link equal files of what is added
 	BuildGroup     int      // when root: gid that may create paths in the store; 0 for none
 
 	// HeldLocks are the paths that a parent process has locked for us.

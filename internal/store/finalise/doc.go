@@ -1,6 +1,7 @@
 // Package finalise does what happens to a derivation's outputs between the
 // builder's end and their registration: it checks them, makes their metadata
-// canonical, hashes and scans them in one reading, and moves them into place
+// canonical, hashes and scans them in one reading, links their files with
+// equal ones of the store if that is wanted, and moves them into place
 // (nar spec, sections 6 to 9). It knows no database; it runs in a child
 // process or, for small outputs, in the caller.
 package finalise
@@ -11,6 +12,7 @@ import (
 
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/fstree"
+	"gobuild/internal/store/optimise"
 )
 
 // A Request is the outputs of one derivation. They share what is known of hard
@@ -26,6 +28,11 @@ type Request struct {
 	Owner *UIDRange
 	// KeepXattrs are the extended attributes that are not removed.
 	KeepXattrs []string
+	// Links is the directory in which equal files of the store meet; "" does
+	// not link them.
+	Links string
+	// Verify believes no name in Links: see optimise.Options.
+	Verify bool
 	// Fsync makes sure that everything is on the disk before Run returns.
 	Fsync bool
 }
@@ -59,7 +66,11 @@ type Output struct {
 func (o *Output) copies() bool { return o.FreshCopy || len(o.Rewrites) > 0 }
 
 // A Result has one entry for each output of the request, in its order.
-type Result struct{ Outputs []OutputResult }
+type Result struct {
+	Outputs  []OutputResult
+	Linked   optimise.Stats // with Links: what that saved
+	Warnings []string       `json:",omitempty"`
+}
 
 // An OutputResult is what registration needs to know of an output.
 type OutputResult struct {

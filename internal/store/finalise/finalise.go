@@ -10,6 +10,7 @@ import (
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/fstree"
 	"gobuild/internal/store/nar"
+	"gobuild/internal/store/optimise"
 	"gobuild/internal/store/refscan"
 )
 
@@ -26,12 +27,17 @@ func Run(req Request) (Result, error) {
 			return Result{}, err
 		}
 	}
+	for i := range r.results {
+		if err := r.link(&req.Outputs[i], &r.results[i], r.sums[i]); err != nil {
+			return Result{}, err
+		}
+	}
 	for i := range req.Outputs {
 		if err := r.place(&req.Outputs[i], &r.results[i]); err != nil {
 			return Result{}, err
 		}
 	}
-	return Result{Outputs: r.results}, r.sync()
+	return Result{Outputs: r.results, Linked: r.linked, Warnings: r.warnings}, r.sync()
 }
 
 // check finds requests that no caller should make.
@@ -55,8 +61,11 @@ func (req *Request) check() error {
 type run struct {
 	req       *Request
 	canonical *canonicaliser
-	results   []OutputResult // so far
-	private   []string       // directories made for copies
+	results   []OutputResult   // so far
+	sums      [][]optimise.Sum // of their files, for linking
+	private   []string         // directories made for copies
+	linked    optimise.Stats
+	warnings  []string
 }
 
 // output does all that leaves the output where it is; of one that is copied,
@@ -83,13 +92,38 @@ func (r *run) output(o *Output) error {
 	}
 	p := newPipeline(refscan.New(r.req.Candidates), extra)
 	defer p.close()
+	if r.req.Links != "" {
+		p.sumFiles()
+	}
 	if err := nar.DumpTree(p, fstree.Walk{Path: path, Name: o.Name, Unlock: true}, visitor); err != nil {
 		return o.blame(err)
 	}
 	result := p.result(o.ID)
 	result.Path = path
 	r.results = append(r.results, result)
+	r.sums = append(r.sums, p.sums(result.NarHash))
 	return nil
+}
+
+// link makes the output's files one with their equals in the store.
+func (r *run) link(o *Output, result *OutputResult, sums []optimise.Sum) error {
+	if r.req.Links == "" {
+		return nil
+	}
+	stats, err := optimise.Tree(result.Path, optimise.Options{
+		Links: r.req.Links, Name: o.Name, Sums: sums, Verify: r.req.Verify, Warn: r.warn,
+	})
+	r.linked.Add(stats)
+	return err
+}
+
+// maxWarnings bounds what is said about one build.
+const maxWarnings = 10
+
+func (r *run) warn(text string) {
+	if len(r.warnings) < maxWarnings {
+		r.warnings = append(r.warnings, text)
+	}
 }
 
 // place moves an output to where it belongs.
@@ -188,4 +222,25 @@ func HashAndScan(path string, candidates []string) (OutputResult, error) {
 	result := p.result("")
 	result.Path = path
 	return result, nil
+}
+
+// HashAndLink reads a canonical tree once and, unless o.Links is "", makes its
+// files one with their equals. The result has no ID.
+func HashAndLink(path string, o optimise.Options) (OutputResult, error) {
+	p := newPipeline(refscan.New(nil), nil)
+	defer p.close()
+	if o.Links != "" {
+		p.sumFiles()
+	}
+	if err := nar.DumpTree(p, fstree.Walk{Path: path}, nil); err != nil {
+		return OutputResult{}, err
+	}
+	result := p.result("")
+	result.Path = path
+	if o.Links == "" {
+		return result, nil
+	}
+	o.Sums = p.sums(result.NarHash)
+	_, err := optimise.Tree(path, o)
+	return result, err
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 
 	"gobuild/internal/store/digest"
+	"gobuild/internal/store/fstree"
 	"gobuild/internal/store/nar"
+	"gobuild/internal/store/optimise"
 	"gobuild/internal/store/refscan"
 )
 
@@ -25,11 +27,27 @@ type pipeline struct {
 	size    int64
 	scan    *refscan.Scanner
 	extra   extraHash
-	hashers []io.Writer
+	files   *fileSums // nil if nobody wants them
+	single  uint64    // inode of the file that is the whole tree; 0 for none
+	hashers []hasher
 	workers []worker
-	ring    [][]byte
+	ring    []block
 	turn    int // which block of the ring the caller has
 }
+
+// A block is a part of the archive, and where in it files begin and end.
+type block struct {
+	data  []byte
+	marks []mark
+}
+
+// A hasher takes the blocks in their order.
+type hasher interface{ take(block) }
+
+// A wholeHash is of everything.
+type wholeHash struct{ io.Writer }
+
+func (h wholeHash) take(b block) { h.Write(b.data) }
 
 type extraHash interface {
 	io.Writer
@@ -37,54 +55,81 @@ type extraHash interface {
 }
 
 type worker struct {
-	in   chan []byte
+	in   chan block
 	done chan struct{}
 }
 
 func newPipeline(scan *refscan.Scanner, extra extraHash) *pipeline {
 	p := &pipeline{narHash: sha256.New(), scan: scan, extra: extra}
-	p.hashers = append(p.hashers, p.narHash)
+	p.hashers = append(p.hashers, wholeHash{p.narHash})
 	if extra != nil {
-		p.hashers = append(p.hashers, extra)
+		p.hashers = append(p.hashers, wholeHash{extra})
 	}
 	return p
 }
 
+// sumFiles makes the pipeline hash each file alone, too.
+func (p *pipeline) sumFiles() {
+	p.files = newFileSums()
+	p.hashers = append(p.hashers, p.files)
+}
+
 // Next is for nar.DumpTree.
-func (p *pipeline) Next(block []byte) ([]byte, error) {
-	if block == nil {
-		p.ring = [][]byte{make([]byte, firstBlock)}
-		return p.ring[0], nil
+func (p *pipeline) Next(data []byte) ([]byte, error) {
+	if data == nil {
+		p.ring = []block{{data: make([]byte, firstBlock)}}
+		return p.ring[0].data, nil
 	}
-	p.size += int64(len(block))
+	p.size += int64(len(data))
 	if p.workers == nil && p.size > inlineBytes {
 		p.start()
 	}
+	current := &p.ring[p.turn]
+	full := block{data: data, marks: current.marks}
 	if p.workers == nil {
 		for _, h := range p.hashers {
-			h.Write(block)
+			h.take(full)
 		}
-		p.scan.Write(block)
-		if len(block) >= firstBlock/2 && len(p.ring[0]) == firstBlock {
-			p.ring[0] = make([]byte, nar.BlockSize)
+		p.scan.Write(data)
+		if len(data) >= firstBlock/2 && len(current.data) == firstBlock {
+			current.data = make([]byte, nar.BlockSize)
 		}
-		return p.ring[0], nil
+		current.marks = current.marks[:0]
+		return current.data, nil
 	}
 	for _, w := range p.workers {
-		w.in <- block
+		w.in <- full
 	}
-	p.scan.Write(block)
+	p.scan.Write(data)
 	return p.free(), nil
+}
+
+// BeginFile is for nar.DumpTree.
+func (p *pipeline) BeginFile(n *fstree.Node, at int) {
+	if p.files != nil && n.Top() {
+		p.single = n.Stat.Ino
+	}
+	p.mark(mark{at: at, inode: n.Stat.Ino})
+}
+
+// EndFile is for nar.DumpTree.
+func (p *pipeline) EndFile(at int) { p.mark(mark{at: at, end: true}) }
+
+func (p *pipeline) mark(m mark) {
+	if p.files != nil && p.single == 0 {
+		b := &p.ring[p.turn]
+		b.marks = append(b.marks, m)
+	}
 }
 
 // start is called while the caller's block is the ring's only one.
 func (p *pipeline) start() {
 	for _, h := range p.hashers {
-		w := worker{in: make(chan []byte, ringSize), done: make(chan struct{}, ringSize)}
+		w := worker{in: make(chan block, ringSize), done: make(chan struct{}, ringSize)}
 		p.workers = append(p.workers, w)
 		go func() {
-			for block := range w.in {
-				h.Write(block)
+			for b := range w.in {
+				h.take(b)
 				w.done <- struct{}{}
 			}
 			close(w.done)
@@ -96,13 +141,15 @@ func (p *pipeline) start() {
 func (p *pipeline) free() []byte {
 	p.turn = (p.turn + 1) % ringSize
 	if p.turn == len(p.ring) {
-		p.ring = append(p.ring, make([]byte, nar.BlockSize))
-		return p.ring[p.turn]
+		p.ring = append(p.ring, block{data: make([]byte, nar.BlockSize)})
+		return p.ring[p.turn].data
 	}
 	for _, w := range p.workers {
 		<-w.done // blocks come back in order, so this is the oldest one
 	}
-	return p.ring[p.turn]
+	b := &p.ring[p.turn]
+	b.marks = b.marks[:0]
+	return b.data
 }
 
 // close waits for the goroutines. It must be called before the sums are taken,
@@ -132,6 +179,18 @@ type plainHash struct {
 }
 
 func (h plainHash) Digest() digest.Digest { return digest.FromHash(h.algo, h.Hash) }
+
+// sums are the hashes of the files, once the pipeline is closed. A tree that is
+// a single file has the hash of the archive.
+func (p *pipeline) sums(narHash digest.Digest) []optimise.Sum {
+	switch {
+	case p.files == nil:
+		return nil
+	case p.single == 0:
+		return p.files.sums
+	}
+	return []optimise.Sum{{Inode: p.single, Hash: [32]byte(narHash.Bytes())}}
+}
 
 // contentsHash hashes only the contents of the single file, not executable,
 // that the archive is known to hold.

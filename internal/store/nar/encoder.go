@@ -25,8 +25,7 @@ type Blocks interface {
 type FileBlocks interface {
 	Blocks
 	// BeginFile and EndFile tell where in the block being filled the
-	// description of a file or symbolic link begins and ends. The top of the
-	// tree, which is the whole archive, is left out.
+	// description of a file or symbolic link begins and ends.
 	BeginFile(n *fstree.Node, at int)
 	EndFile(at int)
 }
@@ -130,16 +129,17 @@ func (e *encoder) Visit(n *fstree.Node) error {
 		e.text(encDirectory)
 		return e.err
 	}
-	if e.files == nil || n.Top() {
-		err := e.leaf(n)
-		e.closeNode(n)
-		return errors.Join(err, e.err)
+	if e.files != nil {
+		e.files.BeginFile(n, e.n)
 	}
-	e.files.BeginFile(n, e.n)
 	err := e.leaf(n)
 	e.text(encClose)
-	e.files.EndFile(e.n)
-	e.text(encClose)
+	if e.files != nil {
+		e.files.EndFile(e.n)
+	}
+	if !n.Top() {
+		e.text(encClose)
+	}
 	return errors.Join(err, e.err)
 }
 
