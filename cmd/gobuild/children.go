@@ -11,6 +11,7 @@ import (
 // runs before Go does.
 var childRows = map[string]func(args []string) int{
 	goal.FinaliseChild: func([]string) int { return finalise.Main() },
+	goal.HashChild:     func([]string) int { return finalise.HashMain() },
 	logzip.Child:       func([]string) int { return logzip.Main() },
 	goal.RemoveChild:   goal.RemoveMain,
 }

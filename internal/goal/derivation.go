@@ -18,6 +18,7 @@ type Derivation struct {
 	worker.Node
 	eng    *Engine
 	path   storepath.Path
+	mode   BuildMode
 	wanted []string // nil: all
 	all    bool     // all outputs matter, whatever was wanted: there must be a build
 
@@ -49,7 +50,7 @@ func (d *Derivation) Name() string {
 
 // Key puts builds behind substitutions, by name.
 func (d *Derivation) Key() worker.Key {
-	return worker.Key{Class: 'b', Name: d.path.Name(), Path: string(d.path)}
+	return worker.Key{Class: 'b' + byte(d.mode), Name: d.path.Name(), Path: string(d.path)}
 }
 
 // Step runs the current state. An error of a state is this goal's failure;

@@ -15,7 +15,7 @@ func (d *Derivation) outputsTried() (step, worker.Wait, error) {
 	d.ResetCounts()
 	d.all = true
 	for _, in := range d.outline.InputDrvs {
-		d.eng.w.Await(d, d.eng.derivation(in.Path, in.Outputs))
+		d.eng.w.Await(d, d.eng.derivation(in.Path, in.Outputs, d.mode.ofInputs()))
 	}
 	for _, src := range d.outline.InputSrcs {
 		valid, err := d.eng.valid.IsValid(src)

@@ -41,6 +41,15 @@ func (e *Engine) discard(path string) error {
 	return e.removeInChild(aside)
 }
 
+// discardHere is discard for a name that nobody else will want.
+func (e *Engine) discardHere(path string) error {
+	if fstree.Within(path, smallNodes, smallBytes) {
+		_, err := fstree.RemoveAll(path)
+		return err
+	}
+	return e.removeInChild(path)
+}
+
 func (e *Engine) removeInChild(path string) error {
 	p, err := proc.Start(proc.Command{
 		Path: proc.Self, Argv: []string{"gobuild", RemoveChild, path}, Env: []string{"GOMAXPROCS=1"}, Files: []int{-1, 2, 2},

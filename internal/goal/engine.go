@@ -74,7 +74,7 @@ type Engine struct {
 	batch activity.Batcher // the sink, if it is one
 	w     *worker.Worker
 
-	drvs     map[storepath.Path]*Derivation
+	drvs     map[wantedBuild]*Derivation
 	substs   map[wantedPath]*Substitution
 	firsts   map[storepath.Path]first        // what planning has found out about substitutes
 	outputs  map[storepath.Path][]drv.Output // of every derivation loaded in this run
@@ -92,6 +92,7 @@ type Engine struct {
 	// Bytes to download and to unpack: what running goals expect, and what was done.
 	expectedBytes, doneBytes, toldBytes [2]uint64
 
+	repairs   repairs
 	lastID    activity.ID
 	lastAside int             // counts trees renamed aside
 	tidied    bool            // stale build directories have been removed
@@ -115,7 +116,7 @@ type wantedPath struct {
 func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 	e := &Engine{
 		store: s, opt: opt, sink: sink,
-		drvs:     map[storepath.Path]*Derivation{},
+		drvs:     map[wantedBuild]*Derivation{},
 		substs:   map[wantedPath]*Substitution{},
 		firsts:   map[storepath.Path]first{},
 		outputs:  map[storepath.Path][]drv.Output{},
@@ -177,6 +178,7 @@ func (e *Engine) Close() error { return errors.Join(e.w.Dismiss(), e.w.Close()) 
 type Target struct {
 	Path    storepath.Path
 	Outputs []string
+	Mode    BuildMode
 }
 
 func (t Target) String() string {
@@ -252,9 +254,9 @@ type target interface {
 
 func (e *Engine) target(t Target) target {
 	if t.Path.IsDerivation() {
-		return e.derivation(t.Path, t.Outputs)
+		return e.derivation(t.Path, t.Outputs, t.Mode)
 	}
-	return e.substitution(t.Path, false)
+	return e.substitution(t.Path, t.Mode == Repair)
 }
 
 // judge turns the failures of top goals into the run's error.
@@ -292,14 +294,14 @@ func (e *Engine) reportNow(err *BuildError) {
 
 // derivation returns the goal for a derivation, a new one or the one there is
 // with its wanted outputs widened. No names means all outputs.
-func (e *Engine) derivation(p storepath.Path, outputs []string) *Derivation {
-	if d, ok := e.drvs[p]; ok {
+func (e *Engine) derivation(p storepath.Path, outputs []string, mode BuildMode) *Derivation {
+	key := wantedBuild{e.intern.Path(p), mode}
+	if d, ok := e.drvs[key]; ok {
 		d.want(outputs)
 		return d
 	}
-	p = e.intern.Path(p)
-	d := &Derivation{eng: e, path: p, wanted: outputs, state: (*Derivation).start}
-	e.drvs[p] = d
+	d := &Derivation{eng: e, path: key.path, mode: mode, wanted: outputs, state: (*Derivation).start}
+	e.drvs[key] = d
 	e.builds.outstanding++
 	e.w.Adopt(d, worker.BuildSlot)
 	return d
@@ -322,7 +324,7 @@ func (e *Engine) substitution(p storepath.Path, repair bool) *Substitution {
 func (e *Engine) finished(g worker.Goal) {
 	switch g := g.(type) {
 	case *Derivation:
-		delete(e.drvs, g.path)
+		delete(e.drvs, wantedBuild{g.path, g.mode})
 		e.builds.outstanding--
 		if g.counted {
 			e.builds.running--

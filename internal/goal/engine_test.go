@@ -381,7 +381,7 @@ func TestEngineGivesPlaceholders(t *testing.T) {
 func TestEngineWidensWantedOutputs(t *testing.T) {
 	l := newLab(t)
 	d := l.drv("two", "echo > $out; echo > $dev; echo > $doc", outputs("dev", "doc", "out"))
-	results, err := l.engine().Realise([]Target{{d, []string{"dev"}}, {d, []string{"out"}}})
+	results, err := l.engine().Realise([]Target{{Path: d, Outputs: []string{"dev"}}, {Path: d, Outputs: []string{"out"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,13 +397,13 @@ func TestEngineWidensWantedOutputs(t *testing.T) {
 	if err := l.store.Invalidate(l.out(d, "dev")); err != nil {
 		t.Fatal(err)
 	}
-	results, err = l.engine().Realise([]Target{{d, []string{"out"}}})
+	results, err = l.engine().Realise([]Target{{Path: d, Outputs: []string{"out"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.wantStatuses(results, AlreadyValid)
 	e := l.engine()
-	results, err = e.Realise([]Target{{d, []string{"out"}}, {d, nil}})
+	results, err = e.Realise([]Target{{Path: d, Outputs: []string{"out"}}, {Path: d}})
 	if err != nil {
 		t.Fatal(err)
 	}

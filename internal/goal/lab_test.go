@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 			os.Exit(finalise.Main())
 		case logzip.Child:
 			os.Exit(logzip.Main())
+		case HashChild:
+			os.Exit(finalise.HashMain())
 		case RemoveChild:
 			os.Exit(RemoveMain(os.Args[2:]))
 		}

@@ -102,7 +102,7 @@ func TestGoalsAreReleased(t *testing.T) {
 	b := l.drv("b", "echo > $out", l.needs(a))
 	e := l.engine()
 	freed := make(chan bool, 1)
-	runtime.AddCleanup(e.derivation(a, nil), func(freed chan bool) { freed <- true }, freed)
+	runtime.AddCleanup(e.derivation(a, nil, Normal), func(freed chan bool) { freed <- true }, freed)
 	if _, err := e.Realise(targets(b)); err != nil {
 		t.Fatal(err)
 	}

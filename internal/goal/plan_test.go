@@ -90,9 +90,9 @@ func TestPlan(t *testing.T) {
 	l.pretend(l.out(leaf, "out"))
 	l.wantPlan(l.plan(targets(left)...), []storepath.Path{left}, nil)
 	l.wantPlan(l.plan(targets(top)...), all, nil)
-	l.wantPlan(l.plan(Target{leaf, []string{"out"}}), nil, nil)
-	l.wantPlan(l.plan(Target{leaf, []string{"dev", "out"}}), []storepath.Path{leaf}, nil)
-	l.wantPlan(l.plan(Target{leaf, []string{"out"}}, Target{leaf, nil}), []storepath.Path{leaf}, nil)
+	l.wantPlan(l.plan(Target{Path: leaf, Outputs: []string{"out"}}), nil, nil)
+	l.wantPlan(l.plan(Target{Path: leaf, Outputs: []string{"dev", "out"}}), []storepath.Path{leaf}, nil)
+	l.wantPlan(l.plan(Target{Path: leaf, Outputs: []string{"out"}}, Target{Path: leaf}), []storepath.Path{leaf}, nil)
 
 	// what needs nothing is not asked for its inputs
 	l.pretend(l.out(top, "out"))
@@ -138,15 +138,15 @@ func TestPlanOutputsThatAreNot(t *testing.T) {
 	d := l.drv("x", "echo > $out")
 	want := "derivation '" + string(d) + "' does not have wanted outputs 'a', 'b'"
 	for _, ts := range [][]Target{
-		{{d, []string{"a", "b"}}},
-		{{d, nil}, {d, []string{"a", "out", "b"}}},
-		{{d, []string{"out"}}, {d, []string{"a", "b"}}},
+		{{Path: d, Outputs: []string{"a", "b"}}},
+		{{Path: d}, {Path: d, Outputs: []string{"a", "out", "b"}}},
+		{{Path: d, Outputs: []string{"out"}}, {Path: d, Outputs: []string{"a", "b"}}},
 	} {
 		if _, err := l.engine().Plan(ts, JustLook); err == nil || err.Error() != want {
 			t.Errorf("planning %v: %v, want %s", ts, err, want)
 		}
 	}
-	_, err := l.engine().Realise([]Target{{d, []string{"a", "b"}}})
+	_, err := l.engine().Realise([]Target{{Path: d, Outputs: []string{"a", "b"}}})
 	if err == nil || err.Error() != want {
 		t.Errorf("realising: %v, want %s", err, want)
 	}

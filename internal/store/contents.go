@@ -123,6 +123,12 @@ func (s *Store) ContentsGood(p storepath.Path) (bool, error) {
 	return good, nil
 }
 
+// RememberedContents is the answer of ContentsGood if there has been one.
+func (s *Store) RememberedContents(p storepath.Path) (good, known bool) {
+	good, known = s.good[p]
+	return good, known
+}
+
 // SetContentsGood replaces the remembered answer, after a repair or a check
 // elsewhere.
 func (s *Store) SetContentsGood(p storepath.Path, good bool) {
