@@ -82,6 +82,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.realiseCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
 		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(), a.deleteCommand(),
+		a.keysCommand(),
 	)
 	checkUsage(root)
 	return root
