@@ -36,6 +36,7 @@ var mayImport = map[string]string{
 	"logline":     "activity",
 	"logzip":      bzip2 + " " + unix,
 	"netprogram":  unix,
+	"protocol":    "store/digest store/drv store/storepath",
 	"sandbox":     unix + " store/pathlock worker/proc",
 	"ui":          unix + " activity store/storepath",
 	"worker":      unix + " worker/proc",
