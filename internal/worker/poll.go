@@ -60,6 +60,9 @@ func (w *Worker) sleep() time.Duration {
 	if len(w.while) > 0 {
 		d = min(d, w.wakeAt.Sub(now))
 	}
+	if !w.idleBy.IsZero() {
+		d = min(d, w.idleBy.Sub(now))
+	}
 	for _, h := range w.handles {
 		if !h.deadline.IsZero() {
 			d = min(d, h.deadline.Sub(now))

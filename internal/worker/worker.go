@@ -40,6 +40,7 @@ type Worker struct {
 	any    []*Node
 	while  []*Node
 	wakeAt time.Time // when those in while are woken; zero when there is none
+	idleBy time.Time // when Idle must be called; zero when it need not be
 
 	handles  []*Handle
 	byFD     map[int]*Handle
@@ -188,6 +189,9 @@ func (w *Worker) loop() error {
 // somethingRuns tells whether the end or the answer of a child can still change
 // anything: services count only while somebody waits for an answer.
 func (w *Worker) somethingRuns() bool {
+	if !w.idleBy.IsZero() {
+		return true
+	}
 	for _, h := range w.handles {
 		if !h.child.Service || w.signals > 0 {
 			return true
@@ -198,6 +202,7 @@ func (w *Worker) somethingRuns() bool {
 
 // idle does what can wait until everything that can run is running.
 func (w *Worker) idle() error {
+	w.idleBy = time.Time{}
 	if w.opt.Idle == nil {
 		return nil
 	}
