@@ -27,7 +27,8 @@ func (s *session) engine() (*goal.Engine, error) {
 		return nil, err
 	}
 	return goal.New(s.store, goal.Options{
-		KeepGoing: c.KeepGoing, KeepFailed: c.KeepFailed, Fallback: c.Fallback, Substitute: c.Substitute,
+		KeepGoing: c.KeepGoing, KeepFailed: c.KeepFailed, Fallback: c.Fallback,
+		Substitute: c.Substitute, Sources: s.sources(), AlwaysSubstitute: c.AlwaysAllowSubstitutes,
 		MaxJobs: c.MaxJobs, MaxSubst: c.MaxSubstitutionJobs, Cores: c.Cores,
 		Silence: c.MaxSilentTime, Timeout: c.Timeout, PollInterval: c.BuildPollInterval,
 		MaxLogSize: c.MaxBuildLogSize, LogLines: c.LogLines, LogDir: s.dirs.Log,

@@ -45,6 +45,7 @@ fixed output had another hash (failures of several kinds combine); 1 anything el
 	f.StringVar(&o.addRoot, "add-root", "", "make `LINK` point to the result and keep that from the garbage collector")
 	f.BoolVar(&o.json, "json", false, "print a JSON array with one object for each argument")
 	a.addBuildFlags(c)
+	a.addSubstituteFlags(c)
 	return c
 }
 
@@ -108,7 +109,7 @@ func (a *app) realise(o realiseOptions, args []string) error {
 		return s.printPlan(o, plan)
 	}
 	if !plan.Empty() && s.settings.PrintMissing {
-		a.logger().Message(activity.Info, ui.Plan(plan.Build, plan.Unknown))
+		a.logger().Message(activity.Info, missing(plan).String())
 	}
 	if plan.Empty() {
 		return s.printRealised(o, specs, nil, engine.Outputs)
@@ -144,14 +145,20 @@ func (a *app) openForBuild(o realiseOptions, args []string) (s *session, refused
 // see it before a real one.
 func (s *session) printPlan(o realiseOptions, plan *goal.Plan) error {
 	if o.json {
-		return s.printJSON(map[string][]storepath.Path{
-			"build": append([]storepath.Path{}, plan.Build...), "unknown": append([]storepath.Path{}, plan.Unknown...),
+		return s.printJSON(map[string]any{
+			"build": append([]storepath.Path{}, plan.Build...), "fetch": append([]storepath.Path{}, plan.Fetch...),
+			"unknown": append([]storepath.Path{}, plan.Unknown...), "downloadSize": plan.Download, "narSize": plan.Unpacked,
 		})
 	}
 	if !plan.Empty() {
-		s.logger().Message(activity.Error, ui.Plan(plan.Build, plan.Unknown))
+		s.logger().Message(activity.Error, missing(plan).String())
 	}
 	return nil
+}
+
+// missing is a plan for people.
+func missing(p *goal.Plan) ui.Missing {
+	return ui.Missing{Build: p.Build, Fetch: p.Fetch, Unknown: p.Unknown, Download: p.Download, Unpacked: p.Unpacked}
 }
 
 func planMode(o realiseOptions) goal.PlanMode {

@@ -22,6 +22,10 @@ type Derivation struct {
 	wanted []string // nil: all
 	all    bool     // all outputs matter, whatever was wanted: there must be a build
 
+	tried  []storepath.Path // outputs for which substitutes were looked for
+	lacked int              // those of them that are known to have none, so that there was no goal
+	retry  retrying         // substitution, when the inputs are there
+
 	state    step
 	outline  *drv.Outline // nil before haveDerivation and after the end
 	inputs   []storepath.Path
@@ -121,7 +125,7 @@ func (d *Derivation) drop() {
 			}
 		}
 	}
-	d.outline, d.inputs, d.state = nil, nil, nil
+	d.outline, d.inputs, d.state, d.tried = nil, nil, nil, nil
 }
 
 func (d *Derivation) failure() *BuildError { return d.err }
@@ -193,7 +197,10 @@ func (d *Derivation) haveDerivation() (step, worker.Wait, error) {
 	if len(invalid) == 0 {
 		return d.succeed(AlreadyValid)
 	}
-	return d.outputsTried()
+	if !d.eng.maySubstitute(d.outline) {
+		return d.needInputs()
+	}
+	return d.trySubstitutes(invalid)
 }
 
 // load reads the derivation and makes its outputs temporary roots.

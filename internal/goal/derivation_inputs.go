@@ -9,10 +9,61 @@ import (
 	"gobuild/internal/worker"
 )
 
-// outputsTried runs when some wanted output is not valid and nobody can
-// substitute it: the inputs are needed.
+// retrying says whether outputs are to be substituted again: their substitutes
+// may have lacked references that are among the inputs.
+type retrying uint8
+
+const (
+	retryNever retrying = iota
+	retryLater          // once the inputs are there
+	retried
+)
+
+// maySubstitute tells whether substitutes of a derivation's outputs are looked
+// for at all.
+func (e *Engine) maySubstitute(o *drv.Outline) bool {
+	return e.substitutes() && (o.AllowSubstitutes || e.opt.AlwaysSubstitute)
+}
+
+// trySubstitutes looks for substitutes of outputs that are not valid.
+func (d *Derivation) trySubstitutes(invalid []storepath.Path) (step, worker.Wait, error) {
+	d.tried, d.lacked = invalid, 0
+	for _, p := range invalid {
+		if d.eng.noSubstitute(p) {
+			d.lacked++
+			continue
+		}
+		d.eng.w.Await(d, d.eng.substitution(p, false))
+	}
+	return (*Derivation).outputsTried, worker.Goals, nil
+}
+
+// outputsTried runs when substitution has done what it can.
 func (d *Derivation) outputsTried() (step, worker.Wait, error) {
+	failed, incomplete := d.Failed()+d.lacked, d.Incomplete()
+	if failed > d.WithoutSubstituters()+d.lacked+incomplete && !d.eng.opt.Fallback {
+		return d.failWith(TransientFailure, fmt.Errorf("some substitutes for the outputs of derivation '%s' failed"+
+			" (usually happens due to networking issues); try '--fallback' to build derivation from source ", d.path))
+	}
+	if incomplete > 0 && incomplete == failed && d.retry == retryNever {
+		d.retry = retryLater
+	}
 	d.ResetCounts()
+	invalid, err := d.invalidOutputs()
+	switch {
+	case err != nil:
+		return nil, worker.Done, err
+	case len(invalid) == 0:
+		return d.succeed(Substituted)
+	case slices.ContainsFunc(invalid, func(p storepath.Path) bool { return !slices.Contains(d.tried, p) }):
+		return d.trySubstitutes(invalid) // more outputs have come to be wanted meanwhile
+	}
+	return d.needInputs()
+}
+
+// needInputs runs when some wanted output is not valid and nobody can
+// substitute it.
+func (d *Derivation) needInputs() (step, worker.Wait, error) {
 	d.all = true
 	for _, in := range d.outline.InputDrvs {
 		d.eng.w.Await(d, d.eng.derivation(in.Path, in.Outputs, d.mode.ofInputs()))
@@ -43,6 +94,10 @@ func (e *Engine) need(g worker.Goal, p storepath.Path) {
 func (d *Derivation) inputsRealised() (step, worker.Wait, error) {
 	if n := d.Failed(); n > 0 {
 		return d.failWith(DependencyFailed, fmt.Errorf("%d dependencies of derivation '%s' failed to build", n, d.path))
+	}
+	if d.retry == retryLater {
+		d.retry, d.all = retried, false
+		return d.haveDerivation()
 	}
 	return (*Derivation).tryToBuild, worker.Slot, nil
 }

@@ -31,38 +31,39 @@ const (
 
 // Options are the settings of a run.
 type Options struct {
-	KeepGoing    bool
-	KeepFailed   bool
-	Fallback     bool
-	Substitute   bool
-	ReadOnly     bool
-	MaxJobs      int
-	MaxSubst     int
-	Cores        int
-	Silence      time.Duration // builders that say nothing for so long are killed; 0: never
-	Timeout      time.Duration // builders that run for so long are killed; 0: never
-	PollInterval time.Duration
-	MaxLogSize   int64 // bytes of output after which a builder is killed; 0: never
-	LogLines     int   // lines shown of the log of a failed build
-	LogDir       string
-	KeepLog      bool
-	CompressLog  bool
-	BuildTrace   bool // the "@ build-started" lines
-	System       string
-	Platforms    []string // others that can be built here
-	Features     []string
-	Mode         SandboxMode
-	FsyncOutputs bool // outputs are on the disk before they are registered
-	SyncFirst    bool // likewise everything else
-	IgnoredACLs  []string
-	Sandbox      *sandbox.Policy
-	Users        *sandbox.Users // nil: builders run as the engine's own user
-	StrictFixed  bool           // refuse references in fixed outputs
-	SecretKeys   []string       // files of keys that sign what is built
-	Sources      []Source       // of substitutes, in order of preference
-	Getenv       func(string) string
-	Now          func() time.Time
-	Interrupted  func() error
+	KeepGoing        bool
+	KeepFailed       bool
+	Fallback         bool
+	Substitute       bool
+	ReadOnly         bool
+	MaxJobs          int
+	MaxSubst         int
+	Cores            int
+	Silence          time.Duration // builders that say nothing for so long are killed; 0: never
+	Timeout          time.Duration // builders that run for so long are killed; 0: never
+	PollInterval     time.Duration
+	MaxLogSize       int64 // bytes of output after which a builder is killed; 0: never
+	LogLines         int   // lines shown of the log of a failed build
+	LogDir           string
+	KeepLog          bool
+	CompressLog      bool
+	BuildTrace       bool // the "@ build-started" lines
+	System           string
+	Platforms        []string // others that can be built here
+	Features         []string
+	Mode             SandboxMode
+	FsyncOutputs     bool // outputs are on the disk before they are registered
+	SyncFirst        bool // likewise everything else
+	IgnoredACLs      []string
+	Sandbox          *sandbox.Policy
+	Users            *sandbox.Users // nil: builders run as the engine's own user
+	StrictFixed      bool           // refuse references in fixed outputs
+	SecretKeys       []string       // files of keys that sign what is built
+	Sources          []Source       // of substitutes, in order of preference
+	AlwaysSubstitute bool           // also what asks not to be substituted
+	Getenv           func(string) string
+	Now              func() time.Time
+	Interrupted      func() error
 }
 
 // An Engine realises store paths. It owns the worker and all goals; the store
@@ -208,7 +209,8 @@ func (e *Engine) Realise(targets []Target) ([]BuildResult, error) {
 func (e *Engine) Ensure(paths []storepath.Path) ([]BuildResult, error) {
 	goals := make([]target, len(paths))
 	for i, p := range paths {
-		goals[i] = e.substitution(p, false)
+		s := e.substitution(p, false)
+		s.only, goals[i] = true, s
 	}
 	return e.run(goals)
 }
@@ -231,6 +233,7 @@ func (e *Engine) run(goals []target) ([]BuildResult, error) {
 	}
 	err := e.w.Run()
 	e.endFetches()
+	clear(e.firsts) // answers do not keep
 	e.report()
 	for _, id := range []activity.ID{e.copies.id, e.builds.id, e.realise} {
 		e.sink.Stop(id)

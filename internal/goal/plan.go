@@ -10,12 +10,15 @@ import (
 
 // A Plan says what realising some targets would take.
 type Plan struct {
-	Build   []storepath.Path // derivations, each after those that it needs
-	Unknown []storepath.Path // paths that nobody can provide, sorted
+	Build    []storepath.Path // derivations, each after those that it needs
+	Fetch    []storepath.Path // paths that have substitutes, sorted
+	Unknown  []storepath.Path // paths that nobody can provide, sorted
+	Download uint64           // bytes, compressed, of Fetch as far as they are known
+	Unpacked uint64           // bytes of Fetch in the store
 }
 
 // Empty tells whether nothing is to be done.
-func (p *Plan) Empty() bool { return len(p.Build) == 0 && len(p.Unknown) == 0 }
+func (p *Plan) Empty() bool { return len(p.Build) == 0 && len(p.Fetch) == 0 && len(p.Unknown) == 0 }
 
 // A PlanMode says what a plan is for.
 type PlanMode bool
@@ -29,8 +32,15 @@ const (
 // Plan looks at everything that the targets need and is not valid. What it
 // reads is kept for a Realise on the same engine.
 func (e *Engine) Plan(targets []Target, mode PlanMode) (*Plan, error) {
-	p := &planner{eng: e, mode: mode, seen: map[storepath.Path]*node{}, unknown: map[storepath.Path]bool{}}
-	if err := p.readAhead(targets); err != nil {
+	p := &planner{
+		eng: e, mode: mode, seen: map[storepath.Path]*node{},
+		unknown: map[storepath.Path]bool{}, fetched: map[storepath.Path]bool{},
+	}
+	prepare := p.readAhead
+	if e.substitutes() { // what is to be read depends on the answers
+		prepare = p.lookForSubstitutes
+	}
+	if err := prepare(targets); err != nil {
 		return nil, err
 	}
 	sorted := slices.SortedFunc(slices.Values(targets), func(a, b Target) int { return strings.Compare(string(a.Path), string(b.Path)) })
@@ -46,6 +56,7 @@ func (e *Engine) Plan(targets []Target, mode PlanMode) (*Plan, error) {
 		p.plan.Unknown = append(p.plan.Unknown, path)
 	}
 	slices.SortFunc(p.plan.Unknown, byName)
+	slices.SortFunc(p.plan.Fetch, byName)
 	return &p.plan, nil
 }
 
@@ -62,7 +73,7 @@ const (
 	unseen   planned = iota
 	judged           // some of its outputs were looked at and are valid
 	toBuild          // will be built, and so will give all its outputs
-	hopeless         // cannot be had
+	hopeless         // not there: will be fetched, or cannot be had
 )
 
 // A planner walks the graph depth first. Its stack is a list, because graphs
@@ -73,6 +84,7 @@ type planner struct {
 	plan    Plan
 	seen    map[storepath.Path]*node
 	unknown map[storepath.Path]bool
+	fetched map[storepath.Path]bool
 	stack   []frame
 	entered int  // paths so far
 	late    bool // a derivation turned out to be needed after some that refer to it
@@ -158,8 +170,8 @@ func (p *planner) enter(path storepath.Path, outputs []string) error {
 		return err
 	}
 	if !valid {
-		n.state, p.unknown[path] = hopeless, true
-		return nil
+		n.state = hopeless
+		return p.fetch(path)
 	}
 	if !path.IsDerivation() {
 		return nil
@@ -190,15 +202,10 @@ func (p *planner) interrupted() error {
 // mustBuild reads a derivation and tells whether a wanted output is missing.
 func (p *planner) mustBuild(path storepath.Path, n *node, wanted []string) (bool, error) {
 	if n.outline == nil {
-		o, ok := p.eng.outlines[path]
-		if !ok {
-			var err error
-			if o, err = p.eng.store.Outline(path, p.eng.intern); err != nil {
-				return false, err
-			}
-			p.eng.outlines[path] = o
+		var err error
+		if n.outline, err = p.outline(path); err != nil {
+			return false, err
 		}
-		n.outline = o
 	}
 	o := n.outline
 	if err := checkWanted(path, o, wanted); err != nil {
@@ -207,6 +214,7 @@ func (p *planner) mustBuild(path storepath.Path, n *node, wanted []string) (bool
 	if err := p.keepOutputs(o); err != nil {
 		return false, err
 	}
+	var missing []storepath.Path
 	for _, out := range o.Outputs {
 		if len(wanted) > 0 && !slices.Contains(wanted, out.ID) {
 			continue
@@ -214,14 +222,39 @@ func (p *planner) mustBuild(path storepath.Path, n *node, wanted []string) (bool
 		if out.Path == "" {
 			return true, nil
 		}
-		if valid, err := p.eng.valid.IsValid(out.Path); err != nil || !valid {
+		valid, err := p.eng.valid.IsValid(out.Path)
+		if err != nil {
 			return true, err
+		}
+		if valid {
+			continue
+		}
+		if p.eng.firsts[out.Path].offer == nil || !p.eng.maySubstitute(o) {
+			return true, nil
+		}
+		missing = append(missing, out.Path)
+	}
+	for _, out := range missing {
+		if err := p.fetch(out); err != nil {
+			return false, err
 		}
 	}
 	return false, nil
 }
 
-// sources notes the input sources that are missing.
+// outline reads a derivation, or takes what has been read of it.
+func (p *planner) outline(path storepath.Path) (*drv.Outline, error) {
+	if o, ok := p.eng.outlines[path]; ok {
+		return o, nil
+	}
+	o, err := p.eng.store.Outline(path, p.eng.intern)
+	if err == nil {
+		p.eng.outlines[path] = o
+	}
+	return o, err
+}
+
+// sources plans for the input sources that are missing.
 func (p *planner) sources(o *drv.Outline) error {
 	for _, src := range o.InputSrcs {
 		valid, err := p.eng.valid.IsValid(src)
@@ -229,7 +262,9 @@ func (p *planner) sources(o *drv.Outline) error {
 			return err
 		}
 		if !valid {
-			p.unknown[src] = true
+			if err := p.fetch(src); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

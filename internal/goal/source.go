@@ -11,6 +11,8 @@ import (
 // network program, or a program of the user's. Its answers come from the loop;
 // those that need no asking may come at once. A Source belongs to one engine.
 type Source interface {
+	// bind makes the source this engine's.
+	bind(e *Engine)
 	// query asks for a substitute of p. A source that knows several, in an
 	// order of preference, is asked again after each that was of no use: after
 	// is 0 at first, then what the last offer says.
@@ -41,8 +43,8 @@ type offer struct {
 
 // fetchEvents is how a fetch is heard of.
 type fetchEvents struct {
-	progress func(done, expected uint64) // bytes of the archive; now and then
-	ended    func(err error)             // once
+	progress func(done uint64) // bytes of the archive; now and then
+	ended    func(err error)   // once
 }
 
 // A transfer is a fetch that has been started.

@@ -23,6 +23,7 @@ type Substitution struct {
 	state  substitutionStep
 	search search
 	offer  *offer
+	only   bool // nobody would build the path instead
 	needed bool // somebody cannot do without it, and does not say what it was
 	failed bool // some source has failed to do what it promised
 
@@ -208,8 +209,8 @@ func (s *Substitution) startFetching() (substitutionStep, worker.Wait, error) {
 	e.w.Occupy(worker.SubstitutionSlot)
 	e.copies.running++
 	s.transfer = s.offer.source.fetch(s.offer, s.tree, fetchEvents{
-		progress: func(done, expected uint64) {
-			e.sink.Result(s.inner, activity.Progress, done, expected, 0, 0)
+		progress: func(done uint64) {
+			e.sink.Result(s.inner, activity.Progress, done, s.offer.info.NarSize, 0, 0)
 		},
 		ended: func(err error) {
 			s.fetchErr = err
@@ -235,16 +236,24 @@ func (s *Substitution) fetched() (substitutionStep, worker.Wait, error) {
 	if s.fetchErr != nil {
 		return s.fetchFailed()
 	}
-	real := e.store.RealPath(s.path)
-	if err := e.deleteStale([]storepath.Path{s.path}); err != nil {
-		return nil, worker.Done, err
-	}
-	if err := fstree.Move(s.tree, real); err != nil {
+	if err := s.moveIn(); err != nil {
 		return nil, worker.Done, err
 	}
 	s.install = &installation{info: s.offer.info, ended: func() { e.w.Wake(s) }}
 	e.register(s.install)
 	return (*Substitution).registered, worker.Signal, nil
+}
+
+// moveIn puts the tree where it belongs.
+func (s *Substitution) moveIn() error {
+	e := s.eng
+	if s.repair {
+		return e.replaceValid(s.path, s.tree)
+	}
+	if err := e.deleteStale([]storepath.Path{s.path}); err != nil {
+		return err
+	}
+	return fstree.Move(s.tree, e.store.RealPath(s.path))
 }
 
 // fetchFailed tries the next substitute.
@@ -300,6 +309,9 @@ func (s *Substitution) expect(download, unpacked uint64) {
 func (s *Substitution) fail(status Status, r worker.Result, err error) worker.Wait {
 	s.release(pathlock.Keep)
 	s.expect(0, 0)
+	if s.only {
+		err = fmt.Errorf("path '%s' does not exist and cannot be created: %w", s.path, err)
+	}
 	s.err = &BuildError{Drv: s.path, Status: status, Err: err}
 	s.eng.outcome.add(s.err)
 	if s.failed {

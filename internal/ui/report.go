@@ -44,12 +44,6 @@ type Missing struct {
 	ReadOnly bool             // the store is only read
 }
 
-// Plan describes a run that builds, without substitution. It is empty if there
-// is nothing to say.
-func Plan(build, unknown []storepath.Path) string {
-	return Missing{Build: build, Unknown: unknown}.String()
-}
-
 // String is the plan in Nix's words, without a line feed at its end. It is
 // empty if there is nothing to say.
 func (m Missing) String() string {

@@ -40,9 +40,6 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%+v:\n%s\nwant\n%s", c.m, got, c.want)
 		}
 	}
-	if got := Plan(paths("0b.drv"), paths("1a")); strings.Count(got, "\n") != 3 {
-		t.Errorf("%q", got)
-	}
 }
 
 // TestRecordedErrors rebuilds the errors of recordings from their texts.

@@ -110,7 +110,6 @@ const dismissal = 2 * time.Second
 
 // dismiss lets a service end by itself, soon.
 func (w *Worker) dismiss(h *Handle) {
-	h.listener = nil
 	w.CloseInput(h)
 	h.deadline = w.opt.Now().Add(dismissal)
 }
