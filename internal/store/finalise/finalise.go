@@ -86,7 +86,7 @@ func (r *run) output(o *Output) error {
 		}
 		visitor.canonical = newCanonicaliser(Options{KeepXattrs: r.req.KeepXattrs})
 	}
-	extra, err := newExtra(o)
+	extra, err := NewExtra(o)
 	if err != nil {
 		return fmt.Errorf("hashing '%s': %w", o.Name, err)
 	}

@@ -26,7 +26,7 @@ type pipeline struct {
 	narHash hash.Hash
 	size    int64
 	scan    *refscan.Scanner
-	extra   extraHash
+	extra   ExtraHash
 	files   *fileSums // nil if nobody wants them
 	single  uint64    // inode of the file that is the whole tree; 0 for none
 	hashers []hasher
@@ -49,8 +49,11 @@ type wholeHash struct{ io.Writer }
 
 func (h wholeHash) take(b block) { h.Write(b.data) }
 
-type extraHash interface {
+// An ExtraHash is a running hash of an archive, or of a part of it, for a
+// content address. Writing never fails.
+type ExtraHash interface {
 	io.Writer
+	// Digest ends the stream: nothing must be written afterwards.
 	Digest() digest.Digest
 }
 
@@ -59,7 +62,7 @@ type worker struct {
 	done chan struct{}
 }
 
-func newPipeline(scan *refscan.Scanner, extra extraHash) *pipeline {
+func newPipeline(scan *refscan.Scanner, extra ExtraHash) *pipeline {
 	p := &pipeline{narHash: sha256.New(), scan: scan, extra: extra}
 	p.hashers = append(p.hashers, wholeHash{p.narHash})
 	if extra != nil {
@@ -195,7 +198,7 @@ func (p *pipeline) sums(narHash digest.Digest) []optimise.Sum {
 // contentsHash hashes only the contents of the single file, not executable,
 // that the archive is known to hold.
 type contentsHash struct {
-	to   extraHash
+	to   ExtraHash
 	head [nar.ContentsOffset]byte
 	seen int   // of head
 	left int64 // of the contents, once head is complete
@@ -219,12 +222,15 @@ func (h *contentsHash) Write(b []byte) (int, error) {
 
 func (h *contentsHash) Digest() digest.Digest { return h.to.Digest() }
 
-// newExtra makes the second hash that an output asks for, nil if it does not.
-func newExtra(o *Output) (extraHash, error) {
+// NewExtra makes the hash that an output asks for with Extra, SelfHash and
+// Flat, for those who have its archive as a stream; nil if it asks for none. A
+// flat hash takes for granted that the archive is of a file that is not
+// executable.
+func NewExtra(o *Output) (ExtraHash, error) {
 	if o.Extra == digest.Unknown {
 		return nil, nil
 	}
-	var h extraHash = plainHash{o.Extra.New(), o.Extra}
+	var h ExtraHash = plainHash{o.Extra.New(), o.Extra}
 	if o.SelfHash != "" {
 		m, err := refscan.NewModulo(o.Extra, o.SelfHash)
 		if err != nil {
