@@ -35,6 +35,7 @@ type Result struct {
 type Engine struct {
 	Name    string
 	command func(s *Store, r Request) []string
+	add     func(s *Store) []string // the command that adds paths
 }
 
 // Nix is the real one.
@@ -44,6 +45,8 @@ func Nix(tools Tools) Engine {
 		args = append(args, "--realise")
 		args = append(args, r.Args...)
 		return append(args, r.Targets...)
+	}, add: func(s *Store) []string {
+		return append(append([]string{tools.NixStore}, s.storeArgs()...), "--add")
 	}}
 }
 
@@ -63,6 +66,12 @@ func Gobuild(t testing.TB) Engine {
 		}
 		args = append(args, r.Args...)
 		return append(args, r.Targets...)
+	}, add: func(s *Store) []string {
+		args := []string{bin, "add"}
+		if s.Mode != Plain {
+			args = append(args, "--root", s.Root)
+		}
+		return args
 	}}
 }
 
@@ -108,11 +117,21 @@ func Tree() string {
 // Start begins a run; Wait collects it.
 func (e Engine) Start(t testing.TB, s *Store, r Request) *Running {
 	t.Helper()
-	args := e.command(s, r)
+	return e.start(t, s, e.command(s, r), r.Env)
+}
+
+// Add copies a file or tree to a store.
+func (e Engine) Add(t testing.TB, s *Store, path string, flags []string) Result {
+	t.Helper()
+	return e.start(t, s, append(append(e.add(s), flags...), path), nil).Wait(t)
+}
+
+func (e Engine) start(t testing.TB, s *Store, args, env []string) *Running {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	run := &Running{name: e.Name, cancel: cancel, ctx: ctx}
 	run.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
-	run.cmd.Env = s.env(r.Env)
+	run.cmd.Env = s.env(env)
 	run.cmd.Stdout, run.cmd.Stderr = &run.stdout, &run.stderr
 	run.cmd.Dir = s.Root
 	// A group of its own: an interrupt for the engine must not reach the test.

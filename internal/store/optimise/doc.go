@@ -9,9 +9,9 @@ package optimise
 
 // Options say what to link with what.
 type Options struct {
-	// Links is the directory of links. It is made if it is missing. Its parent,
-	// the store, takes the temporary names, as Nix does it: a collector that
-	// finds one there deletes it.
+	// Links is the directory of links. It is made if it is missing. Temporary
+	// names are made beside the tree: what becomes of the one if we are killed
+	// becomes of the other, or they are garbage in the store like Nix's own.
 	Links string
 	Name  string // what messages call the tree; "" means its path
 	// Sums are what is known of the tree already, in the order of a walk. Files

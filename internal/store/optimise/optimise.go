@@ -30,28 +30,28 @@ func Tree(path string, o Options) (Stats, error) {
 
 // A linker is the visitor that does it.
 type linker struct {
-	opt   *Options
-	stats Stats
-	link  func(oldDir int, oldName string, newDir int, newName string, flags int) error
-	links int // the directory of links
-	store int // the one it lies in
-	sums  []Sum
-	dirs  []dirState // the directories that the walk is in
-	off   bool       // nothing can be linked any more
-	hash  hash.Hash
-	block []byte
+	opt    *Options
+	stats  Stats
+	link   func(oldDir int, oldName string, newDir int, newName string, flags int) error
+	links  int // the directory of links
+	beside int // the directory that the tree lies in
+	sums   []Sum
+	dirs   []dirState // the directories that the walk is in
+	off    bool       // nothing can be linked any more
+	hash   hash.Hash
+	block  []byte
 }
 
 // A dirState is what must be put back when the walk leaves a directory.
 type dirState struct{ mtime, mode bool }
 
 func (l *linker) run(path string) (Stats, error) {
-	if err := l.open(); err != nil {
+	if err := l.open(path); err != nil {
 		l.warn("cannot link equal files of '%s': %v", l.opt.Name, err)
 		return Stats{}, nil
 	}
 	defer unix.Close(l.links)
-	defer unix.Close(l.store)
+	defer unix.Close(l.beside)
 	err := fstree.Walk{Path: path, Name: l.opt.Name, Unlock: true}.Walk(l)
 	if err != nil {
 		err = fmt.Errorf("linking equal files: %w", err)
@@ -59,23 +59,26 @@ func (l *linker) run(path string) (Stats, error) {
 	return l.stats, err
 }
 
-func (l *linker) open() error {
-	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	links := filepath.Clean(l.opt.Links)
-	var err error
-	if l.store, err = fstree.OpenAt(unix.AT_FDCWD, filepath.Dir(links), flags&^unix.O_NOFOLLOW, 0); err != nil {
-		return &os.PathError{Op: "opening", Path: filepath.Dir(links), Err: err}
-	}
-	l.links, err = fstree.OpenAt(l.store, filepath.Base(links), flags, 0)
-	if errors.Is(err, unix.ENOENT) {
-		_ = unix.Mkdirat(l.store, filepath.Base(links), 0o755)
-		l.links, err = fstree.OpenAt(l.store, filepath.Base(links), flags, 0)
+func (l *linker) open(tree string) (err error) {
+	if l.links, err = openDir(l.opt.Links); errors.Is(err, unix.ENOENT) {
+		_ = unix.Mkdir(l.opt.Links, 0o755)
+		l.links, err = openDir(l.opt.Links)
 	}
 	if err != nil {
-		unix.Close(l.store)
-		return &os.PathError{Op: "opening", Path: links, Err: err}
+		return err
 	}
-	return nil
+	if l.beside, err = openDir(filepath.Dir(filepath.Clean(tree))); err != nil {
+		unix.Close(l.links)
+	}
+	return err
+}
+
+func openDir(dir string) (int, error) {
+	fd, err := fstree.OpenAt(unix.AT_FDCWD, dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "opening", Path: dir, Err: err}
+	}
+	return fd, nil
 }
 
 func (l *linker) warn(format string, args ...any) {
@@ -225,12 +228,12 @@ func (l *linker) replace(n *fstree.Node, name string) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Renameat(l.store, tmp, n.Dir, n.Name)
+	err = unix.Renameat(l.beside, tmp, n.Dir, n.Name)
 	if errors.Is(err, unix.EACCES) && l.unlock(n) {
-		err = unix.Renameat(l.store, tmp, n.Dir, n.Name)
+		err = unix.Renameat(l.beside, tmp, n.Dir, n.Name)
 	}
 	if err != nil {
-		_ = unix.Unlinkat(l.store, tmp, 0)
+		_ = unix.Unlinkat(l.beside, tmp, 0)
 		return err
 	}
 	if len(l.dirs) > 0 {
@@ -244,11 +247,11 @@ func (l *linker) replace(n *fstree.Node, name string) error {
 	return nil
 }
 
-// temporary gives an entry of the links a name in the store itself.
+// temporary gives an entry of the links a name beside the tree.
 func (l *linker) temporary(name string) (string, error) {
 	for {
 		tmp := fmt.Sprintf(".tmp-link-%d-%d", os.Getpid(), rand.Uint32())
-		err := l.link(l.links, name, l.store, tmp, 0)
+		err := l.link(l.links, name, l.beside, tmp, 0)
 		if !errors.Is(err, unix.EEXIST) {
 			return tmp, err
 		}

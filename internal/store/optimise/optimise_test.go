@@ -369,9 +369,8 @@ func TestUnreachableLinks(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	must(t, os.Symlink("a", p.path(".links")))
-	if stats := p.optimise("a"); stats != (Stats{}) || len(p.warns) != 3 {
-		t.Errorf("%+v, %q", stats, p.warns)
+	if len(p.warns) != 2 {
+		t.Errorf("%q", p.warns)
 	}
 }
 
