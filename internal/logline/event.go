@@ -101,3 +101,27 @@ func parseFields(raw []json.RawMessage) ([]any, error) {
 	}
 	return out, nil
 }
+
+// ParseEvent reads a line of any program that may speak in events; is tells
+// whether it tries to. The action of an event may be empty: there is nothing to
+// do about it.
+func ParseEvent(line string) (e Event, is bool, err error) {
+	text, is := strings.CutPrefix(line, prefix)
+	if is {
+		e, err = parseEvent(text)
+	}
+	return e, is, err
+}
+
+// PhaseLine is the line, with its line feed, by which a builder says that a
+// phase begins.
+func PhaseLine(phase string) []byte {
+	object, err := json.Marshal(struct {
+		Action Action `json:"action"`
+		Phase  string `json:"phase"`
+	}{SetPhase, phase})
+	if err != nil {
+		return nil // a string can always be encoded
+	}
+	return append(append([]byte(prefix), object...), '\n')
+}

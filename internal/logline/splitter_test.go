@@ -231,3 +231,16 @@ func FuzzEvent(f *testing.F) {
 		}
 	})
 }
+
+func TestPhaseLine(t *testing.T) {
+	for _, phase := range []string{"buildPhase", `"quoted"`, "<a&b>", "\xff"} {
+		line := string(PhaseLine(phase))
+		e, is, err := ParseEvent(strings.TrimSuffix(line, "\n"))
+		if want := strings.ToValidUTF8(phase, "\ufffd"); !is || err != nil || e.Action != SetPhase || e.Text != want {
+			t.Errorf("%q: %+v, %v, %v", line, e, is, err)
+		}
+	}
+	if _, is, _ := ParseEvent("@nixy {}"); is {
+		t.Error("any line is taken for an event")
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gobuild/internal/worker/proc"
 )
 
@@ -13,6 +15,7 @@ type heir struct {
 	Node
 	w      *Worker
 	handle *Handle
+	more   []int
 	heard  strings.Builder
 	steps  int
 }
@@ -25,7 +28,12 @@ func (g *heir) Output(_ *Handle, _ int, data []byte) { g.heard.Write(data) }
 
 func (g *heir) Step() (Wait, error) {
 	if g.steps++; g.steps == 1 {
-		g.w.HandOver(g.handle, g)
+		if err := g.w.HandOver(g.handle, g, g.more...); err != nil {
+			return Done, err
+		}
+		if g.handle.Exited() {
+			return g.End(Success), nil
+		}
 		g.w.Send(g.handle, []byte("work\n"))
 		g.w.CloseInput(g.handle)
 		return Exit, nil
@@ -53,6 +61,40 @@ func TestHandOver(t *testing.T) {
 	}
 	if got := h.Status().Wait.ExitStatus(); got != 4 || g.Result() != Success {
 		t.Errorf("exit status %d, result %s", got, g.Result())
+	}
+}
+
+// TestHandOverMore has the goal hear of a pipe that the listener did not, from
+// a child that lives and from one that does not.
+func TestHandOverMore(t *testing.T) {
+	for _, lives := range []bool{true, false} {
+		w := realWorker(t)
+		pipe, err := proc.NewPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.Write(pipe.W, []byte("kept in the pipe\n")); err != nil {
+			t.Fatal(err)
+		}
+		proc.Close(pipe.W)
+		c := &clerk{}
+		script, want := "cat", "kept in the pipe\nwork\n"
+		if !lives {
+			script, want = "exit 0", "kept in the pipe\n"
+		}
+		h := service(t, w, c, script)
+		if err := w.Pump(func() bool { return lives || c.ended > 0 }); err != nil {
+			t.Fatal(err)
+		}
+		g := &heir{w: w, handle: h, more: []int{pipe.R}}
+		w.Adopt(g, NoSlot)
+		w.Add(&Request{}, g)
+		if err := w.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.heard.String(); got != want && got != "work\nkept in the pipe\n" {
+			t.Errorf("lives %v: heard %q", lives, got)
+		}
 	}
 }
 
