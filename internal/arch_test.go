@@ -44,6 +44,7 @@ var mayImport = map[string]string{
 
 	"store": sqlite + " " + unix + " store/digest store/drv store/finalise store/fstree store/nar store/optimise store/pathlock" +
 		" store/storepath",
+	"store/archive":     unix + " protocol store store/digest store/finalise store/nar store/optimise store/refscan store/storepath",
 	"store/digest":      "",
 	"store/drv":         "store/digest store/storepath",
 	"store/drv/drvjson": "store/digest store/drv store/storepath",
@@ -190,7 +191,7 @@ func TestLayers(t *testing.T) {
 			switch {
 			case pkg == "worker" && (p == "goal" || strings.HasPrefix(p, "store")):
 				t.Errorf("the scheduler knows goals by an interface only; it may not import '%s'", p)
-			case p == "store" && !slices.Contains([]string{"cmd/gobuild", "goal", "store/gc"}, pkg):
+			case p == "store" && !slices.Contains([]string{"cmd/gobuild", "goal", "store/archive", "store/gc"}, pkg):
 				t.Errorf("'%s' may not name the database: it may not import 'store'", pkg)
 			case p == "goal" && pkg != "cmd/gobuild", p == "config" && pkg != "cmd/gobuild", p == "ui" && pkg != "cmd/gobuild":
 				t.Errorf("'%s' may not import '%s', which is for the command line", pkg, p)

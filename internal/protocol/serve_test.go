@@ -150,7 +150,7 @@ func replay(t *testing.T, c *protocol.ServeClient, req, rep *message) {
 		checkInfos(t, got, rep)
 	case "DumpStorePath":
 		var b bytes.Buffer
-		err := c.DumpPath(storepath.Path(req.text("path")), func(r io.Reader) error { return nar.Skip(io.TeeReader(r, &b)) })
+		err := c.DumpPath(storepath.Path(req.text("path")), func(r *protocol.Reader) error { return nar.Skip(io.TeeReader(r, &b)) })
 		if err != nil || hex.EncodeToString(b.Bytes()) != rep.Hex {
 			t.Errorf("archive %x, %v", b.Bytes(), err)
 		}
@@ -197,7 +197,7 @@ func replayAdd(t *testing.T, c *protocol.ServeClient, req *message) {
 	}
 	whole := unhex(t, req.Hex)
 	archive := whole[uint64(len(whole))-info.NarSize:]
-	err = c.StartAddNar(&info, func(w io.Writer) error {
+	err = c.StartAddNar(&info, func(w *protocol.Writer) error {
 		_, err := w.Write(archive)
 		return err
 	})
@@ -367,13 +367,17 @@ func TestErrorsOfTheCaller(t *testing.T) {
 	mine := errors.New("the disk is full")
 	says := append(words(0x5452eecb, 0x207), words(1, 2, 3)...)
 	for name, call := range map[string]func(c *protocol.ServeClient) error{
-		"receiving": func(c *protocol.ServeClient) error { return c.DumpPath(pathA, func(io.Reader) error { return mine }) },
-		"exporting": func(c *protocol.ServeClient) error {
-			return c.ExportPaths([]storepath.Path{pathA}, func(io.Reader) error { return mine })
+		"receiving": func(c *protocol.ServeClient) error {
+			return c.DumpPath(pathA, func(*protocol.Reader) error { return mine })
 		},
-		"importing": func(c *protocol.ServeClient) error { return c.ImportPaths(func(io.Writer) error { return mine }) },
+		"exporting": func(c *protocol.ServeClient) error {
+			return c.ExportPaths([]storepath.Path{pathA}, func(*protocol.Reader) error { return mine })
+		},
+		"importing": func(c *protocol.ServeClient) error {
+			return c.ImportPaths(func(*protocol.Writer) error { return mine })
+		},
 		"adding": func(c *protocol.ServeClient) error {
-			return c.StartAddNar(&protocol.PathInfo{Path: pathA}, func(io.Writer) error { return mine })
+			return c.StartAddNar(&protocol.PathInfo{Path: pathA}, func(*protocol.Writer) error { return mine })
 		},
 	} {
 		c, err := protocol.NewServeClient(bytes.NewReader(says), io.Discard, goldenDir, protocol.ServeVersion)

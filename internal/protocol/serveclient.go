@@ -167,7 +167,7 @@ func (c *ServeClient) PathInfos(paths []storepath.Path) ([]PathInfo, error) {
 // DumpPath hands the archive of a path that is valid there to receive, which
 // must read exactly that. Errors of receive are returned as they are, but then
 // nothing more can be asked.
-func (c *ServeClient) DumpPath(p storepath.Path, receive func(io.Reader) error) error {
+func (c *ServeClient) DumpPath(p storepath.Path, receive func(*Reader) error) error {
 	c.command(ServeDumpStorePath)
 	c.out.Path(p)
 	return c.receive("fetching '"+string(p)+"'", receive)
@@ -175,7 +175,7 @@ func (c *ServeClient) DumpPath(p storepath.Path, receive func(io.Reader) error) 
 
 // ExportPaths hands the export of paths, in that order, to receive, which must
 // read exactly that. Errors are as with DumpPath.
-func (c *ServeClient) ExportPaths(paths []storepath.Path, receive func(io.Reader) error) error {
+func (c *ServeClient) ExportPaths(paths []storepath.Path, receive func(*Reader) error) error {
 	c.command(ServeExportPaths)
 	c.out.Uint64(0) // signing is no more
 	c.out.Uint64(uint64(len(paths)))
@@ -185,7 +185,7 @@ func (c *ServeClient) ExportPaths(paths []storepath.Path, receive func(io.Reader
 	return c.receive("fetching an export", receive)
 }
 
-func (c *ServeClient) receive(doing string, receive func(io.Reader) error) error {
+func (c *ServeClient) receive(doing string, receive func(*Reader) error) error {
 	if err := c.send(doing); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (c *ServeClient) receive(doing string, receive func(io.Reader) error) error
 
 // ImportPaths makes valid there what is in the export that send writes. Errors
 // of send are returned as they are, but then nothing more can be asked.
-func (c *ServeClient) ImportPaths(send func(io.Writer) error) error {
+func (c *ServeClient) ImportPaths(send func(*Writer) error) error {
 	const doing = "sending an export"
 	c.command(ServeImportPaths)
 	if err := c.raw(doing, send); err != nil {
@@ -213,7 +213,7 @@ func (c *ServeClient) ImportPaths(send func(io.Writer) error) error {
 	return c.done(doing)
 }
 
-func (c *ServeClient) raw(doing string, send func(io.Writer) error) error {
+func (c *ServeClient) raw(doing string, send func(*Writer) error) error {
 	err := send(c.out)
 	if c.out.err != nil {
 		return &LostError{doing, c.out.err}
@@ -234,7 +234,7 @@ func (c *ServeClient) done(doing string) error {
 // Several may be begun before the first is confirmed. The references must be
 // valid there, or begun before. Errors of send are returned as they are, but
 // then nothing more can be asked. Flush sends the last of it.
-func (c *ServeClient) StartAddNar(info *PathInfo, send func(io.Writer) error) error {
+func (c *ServeClient) StartAddNar(info *PathInfo, send func(*Writer) error) error {
 	doing := "sending '" + string(info.Path) + "'"
 	c.command(ServeAddToStoreNar)
 	c.out.serveNarInfo(info)

@@ -1,0 +1,198 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"gobuild/internal/store"
+	"gobuild/internal/store/digest"
+	"gobuild/internal/store/finalise"
+	"gobuild/internal/store/nar"
+	"gobuild/internal/store/optimise"
+	"gobuild/internal/store/refscan"
+	"gobuild/internal/store/storepath"
+)
+
+// Receive reads one archive from r, not a byte more, and makes it valid as
+// info says. Hash and size must be set and are verified, as is a content
+// address. If the path is valid already, the archive is passed over. What the
+// path refers to must be valid, but for itself. It waits for the path's lock.
+func Receive(s *store.Store, info store.Info, r io.Reader) error {
+	if err := s.AddTempRoots(info.Path); err != nil {
+		return err
+	}
+	if valid, err := s.IsValid(info.Path); err != nil {
+		return err
+	} else if valid {
+		return nar.Skip(r)
+	}
+	address, err := newAddress(&info)
+	if err != nil {
+		return err
+	}
+	in := io.Reader(&sizedReader{r: r, left: info.NarSize, path: info.Path})
+	if address.stream != nil {
+		in = io.TeeReader(in, address.stream)
+	}
+	tree, err := unpack(s, in)
+	if err != nil {
+		return fmt.Errorf("receiving path '%s': %w", info.Path, err)
+	}
+	defer tree.Remove()
+	switch {
+	case tree.size != info.NarSize:
+		return &MismatchError{string(info.Path), fmt.Sprintf("%d bytes", info.NarSize), fmt.Sprintf("%d bytes", tree.size)}
+	case tree.hash != info.NarHash:
+		return &MismatchError{string(info.Path), info.NarHash.SRI(), tree.hash.SRI()}
+	}
+	if err := address.verify(&info, tree.path()); err != nil {
+		return err
+	}
+	return tree.adopt(s, info)
+}
+
+// A sizedReader ends an archive that is longer than announced, lest it fill
+// the disk.
+type sizedReader struct {
+	r    io.Reader
+	left uint64
+	path storepath.Path
+}
+
+func (s *sizedReader) Read(b []byte) (int, error) {
+	if s.left == 0 && len(b) > 0 {
+		return 0, fmt.Errorf("the archive of '%s' is longer than announced", s.path)
+	}
+	if uint64(len(b)) > s.left {
+		b = b[:s.left]
+	}
+	n, err := s.r.Read(b)
+	s.left -= uint64(n)
+	return n, err
+}
+
+// A tree has come from elsewhere and has no path yet.
+type tree struct {
+	*store.TempDir
+	hash digest.Digest // SHA-256 of its archive
+	size uint64        // of its archive, in bytes
+}
+
+func (t *tree) path() string { return t.Path + "/x" }
+
+// unpack makes the tree of one archive in a place of its own. The caller
+// removes it.
+func unpack(s *store.Store, r io.Reader) (*tree, error) {
+	tmp, err := s.NewTempDir()
+	if err != nil {
+		return nil, err
+	}
+	t := &tree{TempDir: tmp}
+	sum := counter{Hash: digest.SHA256.New()}
+	exact, err := nar.RestoreCanonical(io.TeeReader(r, &sum), t.path(), s.KeepXattrs())
+	if err == nil && !exact {
+		err = finalise.Canonicalise(t.path(), finalise.Options{Name: t.path(), KeepXattrs: s.KeepXattrs()})
+	}
+	if err != nil {
+		t.Remove()
+		return nil, err
+	}
+	t.hash, t.size = digest.FromHash(digest.SHA256, &sum), sum.n
+	return t, nil
+}
+
+// A counter is a hash that knows how much it was fed.
+type counter struct {
+	hash.Hash
+	n uint64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.n += uint64(len(b))
+	return c.Hash.Write(b)
+}
+
+// adopt gives the tree its path.
+func (t *tree) adopt(s *store.Store, info store.Info) error {
+	if links := s.Links(); links != "" {
+		o := optimise.Options{Links: links, Name: string(info.Path)}
+		if _, err := finalise.HashAndLink(t.path(), o); err != nil {
+			return err
+		}
+	}
+	return s.Adopt(info, t.path())
+}
+
+// An address verifies that contents have the content address that is claimed
+// for them.
+type address struct {
+	stream io.Writer // gets the archive; nil if that does not help
+	sum    func() digest.Digest
+}
+
+// newAddress prepares for the claim of info. Without one there is nothing to
+// verify.
+func newAddress(info *store.Info) (address, error) {
+	ca := info.CA
+	algo := ca.Digest.Algorithm()
+	switch {
+	case !ca.Digest.IsSet() || ca.Method == storepath.Flat || ca.Method == storepath.Text:
+		return address{}, nil
+	case ca.Method != storepath.NAR:
+		return address{}, fmt.Errorf("cannot verify the content address '%s' of path '%s'", ca, info.Path)
+	case slices.Contains(info.References, info.Path):
+		m, err := refscan.NewModulo(algo, info.Path.HashPart())
+		if err != nil {
+			return address{}, err
+		}
+		return address{m, m.Digest}, nil
+	}
+	sum := algo.New()
+	return address{sum, func() digest.Digest { return digest.FromHash(algo, sum) }}, nil
+}
+
+func (a *address) verify(info *store.Info, tree string) error {
+	ca := info.CA
+	if !ca.Digest.IsSet() {
+		return nil
+	}
+	var got digest.Digest
+	if a.stream != nil {
+		got = a.sum()
+	} else {
+		var err error
+		if got, err = hashFile(tree, ca.Digest.Algorithm()); err != nil {
+			return fmt.Errorf("verifying the content address of path '%s': %w", info.Path, err)
+		}
+	}
+	if got != ca.Digest {
+		return &MismatchError{string(info.Path), ca.Digest.SRI(), got.SRI()}
+	}
+	return nil
+}
+
+// hashFile hashes the contents of what must be a plain file.
+func hashFile(name string, algo digest.Algorithm) (digest.Digest, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return digest.Digest{}, fmt.Errorf("it is no regular file: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return digest.Digest{}, err
+	} else if !st.Mode().IsRegular() || st.Mode()&0o100 != 0 {
+		return digest.Digest{}, errors.New("it is no regular file without permission to be executed")
+	}
+	sum := algo.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return digest.Digest{}, err
+	}
+	return digest.FromHash(algo, sum), nil
+}
