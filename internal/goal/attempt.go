@@ -21,6 +21,7 @@ type attempt struct {
 	drv       *drv.Derivation
 	options   *drv.Options
 	valid     []storepath.Path // outputs that were valid already
+	done      []storepath.Path // those of them that the build need not make
 	sandboxed bool
 	user      *sandbox.User
 	world     *sandbox.World
@@ -44,8 +45,10 @@ type attempt struct {
 
 	finaliser *finaliser
 	outputs   []builtOutput
-	doneWell  bool // the outputs are valid
-	keep      bool // the build directory is wanted
+	staged    []string // finished trees beside the valid paths that they replace, or are compared with
+	diffs     *diffs   // what a check has found; nil before
+	doneWell  bool     // the outputs are valid
+	keep      bool     // the build directory is wanted
 }
 
 // release gives everything back; it may be called at any time and twice. A
@@ -71,6 +74,8 @@ func (d *Derivation) release() {
 			a.removeCopies()
 			a.giveBack()
 		})
+	case a.diffs != nil && lives(a.diffs.hook):
+		w.Bury(a.diffs.hook, func(proc.Status) { a.sweep() })
 	default:
 		a.sweep()
 	}
@@ -81,7 +86,7 @@ func lives(h *worker.Handle) bool { return h != nil && !h.Exited() }
 // sweep kills what a builder without a sandbox has left, before what it could
 // touch is given back.
 func (a *attempt) sweep() {
-	if a.process == nil || a.sandboxed || a.swept {
+	if a.process == nil || a.sandboxed && !a.hooked() || a.swept {
 		a.giveBack()
 		return
 	}
@@ -102,6 +107,10 @@ func (a *attempt) sweep() {
 	}
 	a.eng.w.Leave(a.sweeper, func(proc.Status) { a.giveBack() })
 }
+
+// hooked tells whether a hook has run as the builder's user, outside the
+// sandbox.
+func (a *attempt) hooked() bool { return a.user != nil && a.diffs != nil && a.diffs.hook != nil }
 
 // killOrphans is for builders that run as we do.
 func (a *attempt) killOrphans() {
@@ -126,6 +135,7 @@ func (a *attempt) giveBack() {
 		a.removeWorld()
 	}
 	a.removeScratch()
+	a.removeStaged()
 	if a.user != nil {
 		a.user.Release()
 		a.user = nil

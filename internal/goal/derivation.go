@@ -190,12 +190,20 @@ func (d *Derivation) haveDerivation() (step, worker.Wait, error) {
 			return nil, worker.Done, err
 		}
 	}
+	if d.mode == Repair {
+		return d.examineOutputs()
+	}
+	return d.outputsKnown()
+}
+
+// outputsKnown runs when it is known what there is of the outputs.
+func (d *Derivation) outputsKnown() (step, worker.Wait, error) {
 	invalid, err := d.invalidOutputs()
 	if err != nil {
 		return nil, worker.Done, err
 	}
 	if len(invalid) == 0 {
-		return d.succeed(AlreadyValid)
+		return d.outputsThere(AlreadyValid)
 	}
 	if !d.eng.maySubstitute(d.outline) {
 		return d.needInputs()
@@ -254,7 +262,8 @@ func checkWanted(p storepath.Path, o *drv.Outline, wanted []string) error {
 	return fmt.Errorf("derivation '%s' does not have wanted outputs %s", p, quoteAll(missing))
 }
 
-// invalidOutputs are the wanted outputs that are not valid.
+// invalidOutputs are the wanted outputs that are not valid, or in a repair have
+// lost their contents.
 func (d *Derivation) invalidOutputs() ([]storepath.Path, error) {
 	var invalid []storepath.Path
 	for _, o := range d.outline.Outputs {
@@ -265,7 +274,7 @@ func (d *Derivation) invalidOutputs() ([]storepath.Path, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !valid {
+		if !valid || d.mode == Repair && !d.eng.contentsGood(o.Path) {
 			invalid = append(invalid, o.Path)
 		}
 	}

@@ -3,7 +3,6 @@ package goal
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"gobuild/internal/logline"
 	"gobuild/internal/sandbox"
 	"gobuild/internal/store/drv"
-	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
 	"gobuild/internal/worker/proc"
@@ -32,18 +30,17 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 		}
 	}
 	a := d.attempt
-	valid, err := d.validNow()
-	if err != nil {
+	var err error
+	if a.valid, err = d.validNow(); err != nil {
 		return nil, worker.Done, err
 	}
-	a.valid = valid
-	if len(valid) == len(d.outline.Outputs) {
+	if a.done = d.doneAlready(); len(a.done) == len(d.outline.Outputs) {
 		d.eng.message(activity.Debug, "skipping build of derivation '%s', someone beat us to it", d.path)
 		a.doneWell = true
 		d.release()
 		return d.succeed(AlreadyValid)
 	}
-	if err := d.eng.deleteStale(d.missingOutputs(valid)); err != nil {
+	if err := d.eng.deleteStale(d.missingOutputs(a.valid)); err != nil {
 		return nil, worker.Done, err
 	}
 	next, wait, err := d.startBuilder()
@@ -51,69 +48,6 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 		d.eng.trace("build-failed %s %s 0 %s", d.path, d.traceOutput(), err)
 	}
 	return next, wait, err
-}
-
-// lockOutputs takes the locks on all outputs, or says what to wait for.
-func (d *Derivation) lockOutputs() (worker.Wait, error) {
-	paths := d.missingOutputs(nil)
-	for _, p := range paths {
-		if d.eng.held[p] {
-			d.eng.message(activity.Debug, "putting derivation '%s' to sleep because '%s' is locked by another goal", d.path, p)
-			return worker.AnyGoal, nil
-		}
-	}
-	real := make([]string, len(paths))
-	for i, p := range paths {
-		real[i] = d.eng.store.RealPath(p)
-	}
-	lock, ok, err := pathlock.Acquire(real, pathlock.Try)
-	if err != nil {
-		return worker.Done, fmt.Errorf("locking the outputs of '%s': %w", d.path, err)
-	}
-	if !ok {
-		d.waitFor("waiting for lock on " + quoteAll(paths))
-		return worker.AWhile, nil
-	}
-	d.eng.stop(&d.activity)
-	for _, p := range paths {
-		d.eng.held[p] = true
-	}
-	d.attempt = &attempt{eng: d.eng, lock: lock, held: paths}
-	return worker.Now, nil
-}
-
-// validNow asks the database, not the run's memory, which outputs are valid:
-// somebody else may have built them before we had the locks.
-func (d *Derivation) validNow() ([]storepath.Path, error) {
-	var valid []storepath.Path
-	for _, o := range d.outline.Outputs {
-		ok, err := d.eng.store.IsValid(o.Path)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			valid = append(valid, o.Path)
-		}
-	}
-	return valid, nil
-}
-
-// deleteStale removes what is in the way of outputs and belongs to nobody.
-func (e *Engine) deleteStale(paths []storepath.Path) error {
-	for _, p := range paths {
-		real := e.store.RealPath(p)
-		if _, err := os.Lstat(real); err != nil {
-			if os.IsNotExist(err) {
-				continue
-			}
-			return fmt.Errorf("removing the unregistered path '%s': %w", p, err)
-		}
-		e.message(activity.Debug, "removing unregistered path '%s'", p)
-		if err := e.discard(real); err != nil {
-			return fmt.Errorf("removing the unregistered path '%s': %w", p, err)
-		}
-	}
-	return nil
 }
 
 // startBuilder is entered with the outputs' locks and a free slot.
@@ -257,7 +191,7 @@ func (a *attempt) acquireUser() (bool, error) {
 // launch makes the builder's world and starts the builder in it.
 func (d *Derivation) launch() error {
 	a, e := d.attempt, d.eng
-	if err := d.redirectValid(); err != nil {
+	if err := d.redirect(); err != nil {
 		return err
 	}
 	e.removeStale()
@@ -326,7 +260,7 @@ func (d *Derivation) announce() {
 	a, e := d.attempt, d.eng
 	d.started = e.opt.Now()
 	e.report()
-	d.activity = e.start(activity.Info, activity.Build, fmt.Sprintf("building '%s'", d.path), string(d.path), "", 1, 1)
+	d.activity = e.start(activity.Info, activity.Build, d.mode.doing(d.path), string(d.path), "", 1, 1)
 	a.tail = logline.NewTail(e.opt.LogLines)
 	a.relay = logline.NewRelay(e.sink, d.activity, e.nextID, a.tail)
 	a.lines = logline.NewSplitter(a.relay)

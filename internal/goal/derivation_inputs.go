@@ -1,6 +1,7 @@
 package goal
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -33,7 +34,7 @@ func (d *Derivation) trySubstitutes(invalid []storepath.Path) (step, worker.Wait
 			d.lacked++
 			continue
 		}
-		d.eng.w.Await(d, d.eng.substitution(p, false))
+		d.eng.w.Await(d, d.eng.substitution(p, d.mode == Repair))
 	}
 	return (*Derivation).outputsTried, worker.Goals, nil
 }
@@ -54,16 +55,21 @@ func (d *Derivation) outputsTried() (step, worker.Wait, error) {
 	case err != nil:
 		return nil, worker.Done, err
 	case len(invalid) == 0:
-		return d.succeed(Substituted)
+		return d.outputsThere(Substituted)
 	case slices.ContainsFunc(invalid, func(p storepath.Path) bool { return !slices.Contains(d.tried, p) }):
 		return d.trySubstitutes(invalid) // more outputs have come to be wanted meanwhile
 	}
 	return d.needInputs()
 }
 
-// needInputs runs when some wanted output is not valid and nobody can
-// substitute it.
+// needInputs runs when there must be a build: some wanted output is not valid
+// and nobody can substitute it, or it is to be checked.
 func (d *Derivation) needInputs() (step, worker.Wait, error) {
+	if d.mode == Check {
+		if invalid, err := d.invalidOutputs(); err != nil || len(invalid) > 0 {
+			return nil, worker.Done, cmp.Or(err, fmt.Errorf("some outputs of '%s' are not valid, so checking is not possible", d.path))
+		}
+	}
 	d.all = true
 	for _, in := range d.outline.InputDrvs {
 		d.eng.w.Await(d, d.eng.derivation(in.Path, in.Outputs, d.mode.ofInputs()))
@@ -98,6 +104,9 @@ func (d *Derivation) inputsRealised() (step, worker.Wait, error) {
 	if d.retry == retryLater {
 		d.retry, d.all = retried, false
 		return d.haveDerivation()
+	}
+	if d.mode == Repair {
+		return d.examineSources()
 	}
 	return (*Derivation).tryToBuild, worker.Slot, nil
 }

@@ -148,7 +148,7 @@ type builtOutput struct {
 func (d *Derivation) findOutputs() error {
 	a := d.attempt
 	for _, o := range d.outline.Outputs {
-		if slices.Contains(a.valid, o.Path) {
+		if slices.Contains(a.done, o.Path) {
 			continue // the build made it again; the valid one stays
 		}
 		at := a.world.OutputPath(a.scratch.path(o.Path).Base())
@@ -157,6 +157,9 @@ func (d *Derivation) findOutputs() error {
 				Drv: d.path, Status: OutputRejected, Tail: a.tail.Lines(), Logged: a.log.path != "",
 				Err: fmt.Errorf("builder for '%s' failed to produce output path for output '%s' at '%s'", d.path, o.ID, o.Path),
 			}
+		}
+		if d.mode == Check && !slices.Contains(a.valid, o.Path) {
+			continue // there is nothing to compare it with
 		}
 		ca, err := o.ContentAddress()
 		if err != nil {
@@ -179,6 +182,9 @@ func (d *Derivation) outputsFinalised() (step, worker.Wait, error) {
 	}
 	if err := d.checkOutputs(); err != nil {
 		return nil, worker.Done, d.buildFailed(err)
+	}
+	if d.mode == Check {
+		return d.compareOutputs()
 	}
 	if err := d.install(); err != nil {
 		return nil, worker.Done, d.buildFailed(err)
@@ -227,7 +233,8 @@ func (d *Derivation) candidates() map[string]storepath.Path {
 }
 
 // install registers the outputs, all in one transaction: until then they
-// belong to nobody. The finaliser has put them in their places.
+// belong to nobody. The finaliser has put them in their places, or beside
+// valid paths that they replace.
 func (d *Derivation) install() error {
 	a, e := d.attempt, d.eng
 	infos := make([]store.Info, len(a.outputs))
@@ -243,8 +250,18 @@ func (d *Derivation) install() error {
 	if e.opt.SyncFirst {
 		unix.Sync()
 	}
+	for _, o := range a.outputs {
+		if slices.Contains(a.staged, o.at) {
+			if err := e.replaceValid(o.Path, o.at); err != nil {
+				return err
+			}
+		}
+	}
 	if err := e.store.Register(infos); err != nil {
 		return fmt.Errorf("registering the outputs of '%s': %w", d.path, err)
+	}
+	for _, info := range infos {
+		e.store.SetContentsGood(info.Path, true)
 	}
 	a.outputs = nil
 	return nil

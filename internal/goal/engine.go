@@ -59,6 +59,9 @@ type Options struct {
 	Users            *sandbox.Users // nil: builders run as the engine's own user
 	StrictFixed      bool           // refuse references in fixed outputs
 	SecretKeys       []string       // files of keys that sign what is built
+	RunDiffHook      bool           // outputs that differ in a check are kept, and shown to the hook
+	DiffHook         string         // program; "" is none
+	HookEnv          []string       // environment of hooks
 	Sources          []Source       // of substitutes, in order of preference
 	AlwaysSubstitute bool           // also what asks not to be substituted
 	Getenv           func(string) string
@@ -256,6 +259,9 @@ type target interface {
 }
 
 func (e *Engine) target(t Target) target {
+	if t.Mode != Normal {
+		e.tidyRepairs()
+	}
 	if t.Path.IsDerivation() {
 		return e.derivation(t.Path, t.Outputs, t.Mode)
 	}

@@ -56,7 +56,10 @@ func (d *Derivation) finaliseRequest() finalise.Request {
 	a, e := d.attempt, d.eng
 	req := finalise.Request{
 		Derivation: string(d.path), KeepXattrs: e.opt.IgnoredACLs, Fsync: e.opt.FsyncOutputs,
-		Links: e.store.Links(),
+		Links: e.store.Links(), Verify: d.mode == Repair,
+	}
+	if d.mode == Check {
+		req.Links = "" // nothing of it will stay
 	}
 	for part := range d.candidates() {
 		req.Candidates = append(req.Candidates, part)
@@ -66,7 +69,7 @@ func (d *Derivation) finaliseRequest() finalise.Request {
 		req.Owner = &finalise.UIDRange{First: a.user.UID, Last: a.user.UID}
 	}
 	for _, o := range a.outputs {
-		out := finalise.Output{ID: o.ID, Name: string(o.Path), Path: o.at, Dest: e.store.RealPath(o.Path), Rewrites: a.scratch.from}
+		out := finalise.Output{ID: o.ID, Name: string(o.Path), Path: o.at, Dest: d.destination(o.Path), Rewrites: a.scratch.from}
 		if o.ca.Digest.Algorithm() != digest.Unknown {
 			// Whoever the builder told of its files may hold them open.
 			out.FreshCopy = true

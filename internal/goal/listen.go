@@ -28,6 +28,8 @@ func (d *Derivation) Output(h *worker.Handle, fd int, data []byte) {
 	case a == nil:
 	case a.finaliser != nil && h == a.finaliser.handle:
 		a.finaliser.output(data)
+	case a.diffs != nil && h == a.diffs.hook:
+		_, _ = a.diffs.lines.Write(data)
 	case h != a.handle:
 	case fd == a.report.FD():
 		if pid := a.report.Feed(data); pid > 0 {

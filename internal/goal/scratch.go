@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 
 	"gobuild/internal/activity"
 	"gobuild/internal/store/finalise"
@@ -41,14 +42,19 @@ func (d *Derivation) told() rewrites {
 	return r
 }
 
-// redirectValid gives scratch paths to the outputs that are valid already.
-func (d *Derivation) redirectValid() error {
+// redirect gives scratch paths to the outputs that must not be touched: those
+// that are valid, with whatever contents. A check touches none.
+func (d *Derivation) redirect() error {
 	a, e := d.attempt, d.eng
-	if a.sandboxed || len(a.valid) == 0 || a.scratch.to != nil {
+	kept := a.valid
+	if d.mode == Check {
+		kept = a.held
+	}
+	if a.sandboxed || len(kept) == 0 || a.scratch.to != nil {
 		return nil
 	}
 	a.scratch = scratch{to: rewrites{}, from: rewrites{}, paths: map[storepath.Path]storepath.Path{}}
-	for _, p := range a.valid {
+	for _, p := range kept {
 		q, err := e.store.Dir().Scratch(d.path, p)
 		if err != nil {
 			return err
@@ -64,6 +70,28 @@ func (d *Derivation) redirectValid() error {
 		a.scratch.discard = append(a.scratch.discard, real)
 	}
 	return nil
+}
+
+// destination is where a finished output is put: in its place, or beside it if
+// that is taken by a valid path.
+func (d *Derivation) destination(p storepath.Path) string {
+	a, real := d.attempt, d.eng.store.RealPath(p)
+	if !slices.Contains(a.valid, p) {
+		return real
+	}
+	staged := d.eng.beside(real, "new")
+	a.staged = append(a.staged, staged)
+	return staged
+}
+
+// removeStaged deletes finished trees that have not come to their places.
+func (a *attempt) removeStaged() {
+	for _, p := range a.staged {
+		if _, err := os.Lstat(p); err == nil {
+			a.eng.discardQuietly(p)
+		}
+	}
+	a.staged = nil
 }
 
 // removeScratch deletes what the builder made and nobody wants: copies of

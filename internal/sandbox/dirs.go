@@ -70,11 +70,21 @@ func (w *World) fillWrapper() (err error) {
 		defer proc.Close(tmp)
 		return unix.Fchmod(tmp, 0o1777)
 	}
-	if u := w.build.User; u != nil { // must pass through, but owns nothing here
-		if err := unix.Fchown(w.fd, -1, int(u.GID)); err != nil {
-			return err
-		}
-		return unix.Fchmod(w.fd, 0o710)
+	return w.Admit() // who passes through owns nothing here
+}
+
+// Admit lets the build user, as whom something else is to run now, pass into
+// the build directory.
+func (w *World) Admit() error {
+	if w.build.User == nil || w.fd < 0 {
+		return nil
+	}
+	err := unix.Fchown(w.fd, -1, int(w.build.User.GID))
+	if err == nil {
+		err = unix.Fchmod(w.fd, 0o710)
+	}
+	if err != nil {
+		return fmt.Errorf("opening the build directory '%s' for its user: %w", w.BuildDir(), err)
 	}
 	return nil
 }
