@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 			os.Exit(logzip.Main())
 		case HashChild:
 			os.Exit(finalise.HashMain())
+		case fakeNetChild:
+			os.Exit(fakeNetMain())
 		case RemoveChild:
 			os.Exit(RemoveMain(os.Args[2:]))
 		}
@@ -46,6 +48,8 @@ type lab struct {
 	opt   Options
 	sink  *recorder
 	runs  int // engines made
+
+	sources func() []Source // for the next engine; nil: none
 }
 
 // newLab makes a lab whose engines build without a sandbox: as root under user
@@ -207,6 +211,9 @@ func (l *lab) read(p storepath.Path) string {
 // engine makes an engine on the lab's store.
 func (l *lab) engine() *Engine {
 	l.Helper()
+	if l.sources != nil {
+		l.opt.Sources = l.sources()
+	}
 	e, err := New(l.store, l.opt, l.sink)
 	if err != nil {
 		l.Fatal(err)
