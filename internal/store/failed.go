@@ -2,90 +2,127 @@ package store
 
 import (
 	"database/sql/driver"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gobuild/internal/store/storepath"
 )
 
-// This program's own tables live in a file beside the shared database.
-
-func (s *Store) ownFile() string { return s.state("db/gobuild.sqlite") }
-
-// openOwn opens the file, or reports false if there is none and it is only to
-// be read.
-func (s *Store) openOwn(a access) (bool, error) {
-	if s.own != nil {
-		return true, nil
-	}
-	if a == creating && s.cfg.ReadOnly {
-		return false, ErrReadOnly
-	}
-	if a != creating {
-		if _, err := os.Stat(s.ownFile()); errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-	}
-	if s.cfg.ReadOnly {
-		a = readOnly
-	}
-	o := s.connOptions(a)
-	o.dotfileLock = false
-	err := s.retry(func() error {
-		own, err := openConn(s.ownFile(), o)
-		if err != nil {
-			return err
-		}
-		if a != readOnly {
-			if err := own.script("own-schema"); err != nil {
-				_ = own.Close()
-				return err
-			}
-		}
-		s.own = own
-		return nil
-	})
-	return err == nil, err
+// A Failure is a build that is remembered to fail for good.
+type Failure struct {
+	Path    storepath.Path // the output that it did not make
+	Drv     storepath.Path // "" in what an old version recorded
+	When    time.Time      // to the second
+	Message string
+	Log     []string // last lines of the builder's output
 }
 
-// FailedAt tells when a build of the output p was recorded as failed for good;
-// the zero time if it was not.
-func (s *Store) FailedAt(p storepath.Path) (when time.Time, err error) {
+// What is kept of a failure, in bytes.
+const (
+	maxFailureMessage = 4 << 10
+	maxFailureLog     = 16 << 10
+)
+
+// FailureOf returns the failure on record for the output p, nil if there is
+// none.
+func (s *Store) FailureOf(p storepath.Path) (*Failure, error) {
+	all, err := s.failures("failure", string(p))
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return &all[0], nil
+}
+
+// Failures lists what is on record, sorted by output.
+func (s *Store) Failures() ([]Failure, error) { return s.failures("all-failures") }
+
+func (s *Store) failures(q query, args ...driver.Value) (found []Failure, err error) {
 	if there, err := s.openOwn(existing); err != nil || !there {
-		return when, err
+		return nil, err
 	}
 	err = s.retry(func() error {
-		at, found, err := s.own.integer("failed-at", string(p))
-		if found {
-			when = time.Unix(at, 0)
-		}
-		return err
+		found = found[:0]
+		return s.own.each(q, func(row []driver.Value) error {
+			f, err := s.failure(row)
+			found = append(found, f)
+			return err
+		}, args...)
 	})
-	return when, err
+	if err != nil {
+		return nil, fmt.Errorf("looking for failed builds: %w", err)
+	}
+	return found, nil
 }
 
-// MarkFailed records that builds of these outputs will always fail.
-func (s *Store) MarkFailed(paths ...storepath.Path) error {
-	return s.eachFailed(creating, "insert-failed", paths, func(p storepath.Path) []driver.Value {
-		return []driver.Value{string(p), s.cfg.Now().Unix()}
+func (s *Store) failure(row []driver.Value) (f Failure, err error) {
+	if f.Path, err = s.stored(row[0]); err != nil {
+		return f, err
+	}
+	at, _ := asInt(row[1])
+	f.When = time.Unix(at, 0)
+	if drv := asText(row[2]); drv != "" {
+		if f.Drv, err = s.stored(drv); err != nil {
+			return f, err
+		}
+	}
+	f.Message = asText(row[3])
+	if log := asText(row[4]); log != "" {
+		f.Log = strings.Split(log, "\n")
+	}
+	return f, nil
+}
+
+// MarkFailed records now that builds of these outputs will always fail, for
+// the reason that f gives; its Path and When are not used.
+func (s *Store) MarkFailed(f Failure, outputs ...storepath.Path) error {
+	log := strings.Join(lastLines(f.Log, maxFailureLog), "\n")
+	message := cutText(f.Message, maxFailureMessage)
+	return s.eachFailed(creating, "insert-failed", outputs, func(p storepath.Path) []driver.Value {
+		return []driver.Value{string(p), s.cfg.Now().Unix(), string(f.Drv), message, log}
 	})
+}
+
+// lastLines are as many of the last lines as fit, and a part of the one before
+// them. Line feeds within a line would make it two.
+func lastLines(lines []string, size int) []string {
+	var kept []string
+	for i := len(lines) - 1; i >= 0 && size > 0; i-- {
+		line := cutText(strings.ReplaceAll(lines[i], "\n", " "), size)
+		size -= len(line) + 1
+		kept = append([]string{line}, kept...)
+	}
+	return kept
+}
+
+// cutText shortens a text to a number of bytes, between two characters.
+func cutText(text string, size int) string {
+	if len(text) <= size {
+		return text
+	}
+	for size > 0 && !utf8.RuneStart(text[size]) {
+		size--
+	}
+	return text[:size]
 }
 
 // ClearFailed forgets the failures of these outputs.
-func (s *Store) ClearFailed(paths ...storepath.Path) error {
-	return s.eachFailed(existing, "delete-failed", paths, func(p storepath.Path) []driver.Value {
+func (s *Store) ClearFailed(outputs ...storepath.Path) error {
+	return s.eachFailed(existing, "delete-failed", outputs, func(p storepath.Path) []driver.Value {
 		return []driver.Value{string(p)}
 	})
 }
 
-func (s *Store) eachFailed(a access, q query, paths []storepath.Path, args func(storepath.Path) []driver.Value) error {
-	if there, err := s.openOwn(a); err != nil || !there {
+func (s *Store) eachFailed(a access, q query, outputs []storepath.Path, args func(storepath.Path) []driver.Value) error {
+	if s.cfg.ReadOnly {
+		return ErrReadOnly
+	}
+	there, err := s.openOwn(a)
+	if err != nil || !there {
 		return err
 	}
-	for _, p := range paths {
+	for _, p := range outputs {
 		if err := s.retry(func() error { return s.own.run(q, args(p)...) }); err != nil {
 			return fmt.Errorf("recording failed builds: %w", err)
 		}
@@ -95,24 +132,11 @@ func (s *Store) eachFailed(a access, q query, paths []storepath.Path, args func(
 
 // ClearAllFailed forgets every failure.
 func (s *Store) ClearAllFailed() error {
+	if s.cfg.ReadOnly {
+		return ErrReadOnly
+	}
 	if there, err := s.openOwn(existing); err != nil || !there {
 		return err
 	}
 	return s.retry(func() error { return s.own.run("delete-all-failed") })
-}
-
-// Failed lists the outputs whose builds were recorded as failed, sorted.
-func (s *Store) Failed() (paths []storepath.Path, err error) {
-	if there, err := s.openOwn(existing); err != nil || !there {
-		return nil, err
-	}
-	err = s.retry(func() error {
-		paths = paths[:0]
-		return s.own.each("all-failed", func(row []driver.Value) error {
-			p, err := s.stored(row[0])
-			paths = append(paths, p)
-			return err
-		})
-	})
-	return paths, err
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -174,30 +173,6 @@ func TestAddRoot(t *testing.T) {
 		if err := s.AddRoot(tc.link, a, tc.kind); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("root at '%s': %v", tc.link, err)
 		}
-	}
-}
-
-func TestFailedPaths(t *testing.T) {
-	s := newStore(t)
-	a, b := fakePath(s.dir, 1, "a"), fakePath(s.dir, 2, "b")
-	if at, err := s.FailedAt(a); !at.IsZero() || err != nil {
-		t.Errorf("nothing failed yet: %v, %v", at, err)
-	}
-	must(t, errors.Join(s.ClearAllFailed(), s.ClearFailed(a)))
-	if _, err := os.Stat(s.ownFile()); !os.IsNotExist(err) {
-		t.Errorf("asking made a file: %v", err)
-	}
-	must(t, s.MarkFailed(b, a, b))
-	if at, err := s.FailedAt(a); !at.Equal(s.cfg.Now()) || err != nil {
-		t.Errorf("failed at %v, %v", at, err)
-	}
-	must(t, s.ClearFailed(b))
-	if all, err := s.Failed(); err != nil || !slices.Equal(all, []storepath.Path{a}) {
-		t.Errorf("failed: %v, %v", all, err)
-	}
-	must(t, s.ClearAllFailed())
-	if all, err := s.Failed(); err != nil || len(all) > 0 {
-		t.Errorf("failed: %v, %v", all, err)
 	}
 }
 

@@ -242,7 +242,9 @@ func TestReadOnly(t *testing.T) {
 	if err := r.Invalidate(a); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("Invalidate: %v", err)
 	}
-	if err := r.MarkFailed(a); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("MarkFailed: %v", err)
+	for _, err := range []error{r.MarkFailed(Failure{}, a), r.ClearFailed(a), r.ClearAllFailed()} {
+		if !errors.Is(err, ErrReadOnly) {
+			t.Errorf("changing failures: %v", err)
+		}
 	}
 }

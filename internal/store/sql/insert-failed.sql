@@ -1,1 +1,1 @@
-insert or ignore into FailedPaths (path, time) values (?, ?)
+insert or replace into FailedPaths (path, time, drv, message, log) values (?, ?, ?, ?, ?)

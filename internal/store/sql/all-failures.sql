@@ -1,0 +1,1 @@
+select path, time, drv, message, log from FailedPaths order by path

@@ -1,1 +1,0 @@
-select time from FailedPaths where path = ?

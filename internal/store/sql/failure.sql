@@ -1,0 +1,1 @@
+select path, time, drv, message, log from FailedPaths where path = ?

@@ -1,0 +1,1 @@
+alter table FailedPaths add column drv text not null default ''

@@ -1,0 +1,1 @@
+alter table FailedPaths add column log text not null default ''

@@ -1,0 +1,1 @@
+alter table FailedPaths add column message text not null default ''
