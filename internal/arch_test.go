@@ -27,8 +27,11 @@ var mayImport = map[string]string{
 
 	"cmd/gobuild-net": "",
 
-	"activity":   "",
-	"cache/wire": "activity",
+	"activity":       "",
+	"cache/compress": brotli + " " + bzip2 + " " + gzip + " " + zstd,
+	"cache/upload": unix + " activity cache cache/compress cache/wire store/digest store/fstree store/nar store/narinfo store/sign" +
+		" store/storepath",
+	"cache/wire": "activity store/digest store/storepath",
 	"config":     unix + " store/storepath",
 	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/readahead store/sign store/storepath worker worker/proc",
@@ -66,10 +69,13 @@ var mayImport = map[string]string{
 }
 
 const (
+	brotli = "github.com/andybalholm/brotli"
 	bzip2  = "github.com/dsnet/compress/bzip2"
 	cobra  = "github.com/spf13/cobra"
+	gzip   = "github.com/klauspost/compress/gzip"
 	sqlite = "github.com/mattn/go-sqlite3"
 	unix   = "golang.org/x/sys/unix"
+	zstd   = "github.com/klauspost/compress/zstd"
 )
 
 // inTheLoop are the packages whose code runs in the engine's event loop, which

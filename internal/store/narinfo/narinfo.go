@@ -198,6 +198,12 @@ func parseSize(field, value string) (uint64, error) {
 	return n, nil
 }
 
+// AddSig adds a signature, unless it is there.
+func (i *Info) AddSig(sig string) {
+	i.Sigs = slices.Sorted(slices.Values(append(slices.Clone(i.Sigs), sig)))
+	i.Sigs = slices.Compact(i.Sigs)
+}
+
 // Append writes the file to b as Nix would, byte for byte.
 func (i *Info) Append(b []byte) []byte {
 	line := func(key, value string) {

@@ -1,0 +1,86 @@
+package upload
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"gobuild/internal/activity"
+	"gobuild/internal/cache"
+	"gobuild/internal/cache/wire"
+	"gobuild/internal/store/storepath"
+)
+
+// Serve does what the request on in asks for and tells on out how it goes. An
+// error means that this could not be told, or that there was no request. env
+// looks up the variables that name proxies.
+func Serve(in io.Reader, out io.Writer, env func(string) string) error {
+	var req wire.Upload
+	if err := json.NewDecoder(in).Decode(&req); err != nil {
+		return fmt.Errorf("reading what to upload: %w", err)
+	}
+	if req.Version != wire.Version {
+		return fmt.Errorf("the network program is of another version than the one that started it (%d and %d)", wire.Version, req.Version)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	r := &reporter{out: out, broken: cancel}
+	if err := serve(ctx, &req, r, env); err != nil && !errors.Is(err, errReported) {
+		r.send(wire.UploadEvent{Kind: wire.UploadFailed, Text: err.Error()})
+	}
+	return r.err
+}
+
+func serve(ctx context.Context, req *wire.Upload, r *reporter, env func(string) string) error {
+	p, err := parseParams(req.To)
+	if err != nil {
+		return err
+	}
+	for _, name := range p.unknown {
+		r.message(activity.Warn, fmt.Sprintf("unknown parameter '%s' of the cache's URL", name))
+	}
+	c, err := cache.Open(req.To, cache.Options{Config: req.Config, Env: env, Message: r.message})
+	if err != nil {
+		return err
+	}
+	u, err := newUploader(c, req, p, r)
+	if err != nil {
+		return err
+	}
+	return u.run(ctx)
+}
+
+// errReported is the error of a run whose failures have been told one by one.
+var errReported = errors.New("some paths could not be copied")
+
+// A reporter sends events. It is safe for concurrent use.
+type reporter struct {
+	mu     sync.Mutex
+	out    io.Writer
+	err    error // the first of writing: nobody listens any more
+	broken context.CancelCauseFunc
+}
+
+func (r *reporter) send(e wire.UploadEvent) {
+	line, err := wire.Encode(e)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil && r.err == nil {
+		_, err = r.out.Write(line)
+	}
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("reporting to the main program: %w", err)
+		r.broken(r.err)
+	}
+}
+
+func (r *reporter) message(level activity.Level, text string) {
+	r.send(wire.UploadEvent{Kind: wire.Message, Level: level, Text: text})
+}
+
+func (r *reporter) failed(p storepath.Path, err error) {
+	r.send(wire.UploadEvent{Kind: wire.UploadFailed, Path: p, Text: err.Error()})
+}
