@@ -53,7 +53,7 @@ $(NET): tools
 	@cmp -s build/gobuild-net $@ || { cp build/gobuild-net build/gobuild-net.new && mv build/gobuild-net.new $@; }
 
 tools:
-	@scripts/need.sh go=golang-go cc=gcc /usr/include/stdio.h=libc6-dev
+	@scripts/need.sh go=golang-go cc=gcc /usr/include/stdio.h=libc6-dev /usr/include/lzma.h=liblzma-dev
 
 test-tools: tools
 	@scripts/need.sh busybox=busybox-static nix-store=nix-bin nix-instantiate=nix-bin flock=util-linux

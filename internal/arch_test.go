@@ -22,10 +22,10 @@ import (
 // others by their whole path. A package that is not here may not exist; an
 // entry that is not used may not stay.
 var mayImport = map[string]string{
-	"cmd/gobuild": cobra + " " + unix + " activity config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
+	"cmd/gobuild": cobra + " " + unix + " activity cache/wire config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/sign store/storepath ui worker",
 
-	"cmd/gobuild-net": "",
+	"cmd/gobuild-net": "cache/upload cache/wire",
 
 	"activity":       "",
 	"cache/compress": brotli + " " + bzip2 + " " + gzip + " " + zstd,
