@@ -140,7 +140,7 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 	e.w, err = worker.New(worker.Options{
 		MaxJobs: opt.MaxJobs, MaxSubstitutions: opt.MaxSubst, PollInterval: opt.PollInterval,
 		Now: e.opt.Now, Interrupted: opt.Interrupted,
-		Finished: e.finished, Idle: e.idle,
+		Finished: e.finished, Idle: e.idle, Stuck: e.breakCycle,
 		Trace: e.tracer(),
 	})
 	if err != nil {
@@ -218,15 +218,25 @@ func (e *Engine) Ensure(paths []storepath.Path) ([]BuildResult, error) {
 	return e.run(goals)
 }
 
-// run works until the goals have ended.
+// run works until the goals have ended, and judges how.
 func (e *Engine) run(goals []target) ([]BuildResult, error) {
+	results, err := e.work(goals, e.opt.KeepGoing)
+	if err != nil {
+		return results, err
+	}
+	return results, e.judge(failures(goals))
+}
+
+// work works until the goals have ended. An error means that it could not go
+// on.
+func (e *Engine) work(goals []target, keepGoing bool) ([]BuildResult, error) {
 	e.outcome, e.progress = outcome{}, [2]counter{}
 	e.builds, e.copies = e.builds.restart(), e.copies.restart()
 	e.expectedBytes, e.doneBytes, e.toldBytes = [2]uint64{}, [2]uint64{}, [2]uint64{}
 	e.realise = e.start(activity.Error, activity.Realise, "")
 	e.builds.id = e.start(activity.Error, activity.Builds, "")
 	e.copies.id = e.start(activity.Error, activity.CopyPaths, "")
-	req := &worker.Request{KeepGoing: e.opt.KeepGoing}
+	req := &worker.Request{KeepGoing: keepGoing}
 	for _, g := range goals {
 		e.w.Add(req, g)
 	}
@@ -245,10 +255,7 @@ func (e *Engine) run(goals []target) ([]BuildResult, error) {
 	for i, g := range goals {
 		results[i] = g.buildResult()
 	}
-	if err != nil {
-		return results, err
-	}
-	return results, e.judge(goals)
+	return results, err
 }
 
 // A target is a goal that somebody outside asked for.
@@ -268,14 +275,18 @@ func (e *Engine) target(t Target) target {
 	return e.substitution(t.Path, t.Mode == Repair)
 }
 
-// judge turns the failures of top goals into the run's error.
-func (e *Engine) judge(goals []target) error {
-	var errs []*BuildError
+// failures are the errors of those goals that have failed, each once.
+func failures(goals []target) (errs []*BuildError) {
 	for _, g := range goals {
 		if err := g.failure(); err != nil && !slices.Contains(errs, err) {
 			errs = append(errs, err)
 		}
 	}
+	return errs
+}
+
+// judge turns the failures of top goals into the run's error.
+func (e *Engine) judge(errs []*BuildError) error {
 	slices.SortFunc(errs, func(a, b *BuildError) int { return strings.Compare(string(a.Drv), string(b.Drv)) })
 	names := make([]string, len(errs))
 	for i, err := range errs {

@@ -137,10 +137,10 @@ func fakeArchive(contents string) []byte {
 	}
 	defer os.RemoveAll(dir)
 	var b strings.Builder
-	if err := os.WriteFile(dir+"/x", []byte(contents), 0o444); err == nil {
-		err = nar.Dump(&b, dir+"/x")
+	if err := os.WriteFile(dir+"/x", []byte(contents), 0o444); err != nil {
+		panic(err)
 	}
-	if err != nil {
+	if err := nar.Dump(&b, dir+"/x"); err != nil {
 		panic(err)
 	}
 	return []byte(b.String())

@@ -26,6 +26,7 @@ type Substitution struct {
 	only   bool // nobody would build the path instead
 	needed bool // somebody cannot do without it, and does not say what it was
 	failed bool // some source has failed to do what it promised
+	cyclic bool // the offer's references lead back to the path
 
 	lock     *pathlock.Lock // while fetching and installing
 	tree     string         // where it is fetched to
@@ -148,6 +149,13 @@ func (s *Substitution) gotInfo() (substitutionStep, worker.Wait, error) {
 
 // referencesValid runs when all references have been tried.
 func (s *Substitution) referencesValid() (substitutionStep, worker.Wait, error) {
+	if s.cyclic {
+		s.cyclic, s.failed = false, true
+		s.eng.message(activity.Error, "error: the references of '%s' in '%s' lead back to it", s.path, s.offer.uri)
+		s.expect(0, 0)
+		s.ResetCounts()
+		return s.tryNext()
+	}
 	if s.Failed() > 0 {
 		result := worker.Failed
 		if s.WithoutSubstituters() > 0 || s.Incomplete() > 0 {

@@ -138,7 +138,6 @@ func TestOutputsAreSubstituted(t *testing.T) {
 		dep, top        storepath.Path
 		depOut, topOut  storepath.Path
 		missing         storepath.Path
-		depSub, topSub  fakeSubstitute
 		statuses        []Status
 		built, unwanted []storepath.Path // outputs with contents made here; paths that stay invalid
 	}
@@ -239,6 +238,36 @@ func TestWantedWhileFetching(t *testing.T) {
 			t.Errorf("output %s is %q", id, got)
 		}
 	}
+}
+
+// A cache whose references lead in a circle is passed over.
+func TestCyclicReferences(t *testing.T) {
+	l := newLab(t)
+	a, b, c, apart := l.path("a"), l.path("b"), l.path("c"), l.path("apart")
+	refs := func(p ...storepath.Path) (s fakeSubstitute) {
+		s.Contents = "x"
+		for _, p := range p {
+			s.References = append(s.References, string(p))
+		}
+		return s
+	}
+	liar := fakeCache{string(a): refs(a, b), string(b): refs(c), string(c): refs(a), string(apart): refs()}
+	l.caches(liar)
+	results, err := l.engine().Ensure([]storepath.Path{a, apart})
+	if err == nil {
+		t.Error("a circle was fetched")
+	}
+	l.wantStatuses(results, NoSubstituters, Substituted)
+	if !l.sink.has("message 0 error: the references of '" + string(a) + "' in 'test://0' lead back to it") {
+		t.Errorf("it is not said:\n%s", l.sink)
+	}
+	l.caches(liar, fakeCache{string(a): refs(a), string(b): refs(c), string(c): refs(a)})
+	results, err = l.engine().Ensure([]storepath.Path{b})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, l.sink)
+	}
+	l.wantStatuses(results, Substituted)
+	l.unfetched()
 }
 
 // A failure elsewhere ends a fetch that nobody waits for any more.

@@ -25,6 +25,7 @@ type Options struct {
 	Interrupted      func() error               // asked often; an error ends Run
 	Finished         func(Goal)                 // called once for each goal that ended or was abandoned
 	Idle             func() error               // called when no goal is awake, before the loop sleeps and at its end; may wake goals
+	Stuck            func() bool                // called when no goal can ever go on; true after a Release, which changes that
 	Waiting          func()                     // called when a spell of polling for locks begins
 	Trace            func(g Goal, event string) // nil is silent
 }
@@ -129,6 +130,15 @@ func (w *Worker) Wake(g Goal) {
 	}
 }
 
+// Release ends a goal's wait for other goals, which it then does not await any
+// more. It is for goals that wait for each other.
+func (w *Worker) Release(g Goal) {
+	if n := g.node(); n.parked == Goals && n.result == Busy {
+		w.letGo(n)
+		w.wake(n)
+	}
+}
+
 // SlotFree tells whether a child of that kind may start now.
 func (w *Worker) SlotFree(kind SlotKind) bool { return w.used[kind] < w.limit(kind) }
 
@@ -174,6 +184,9 @@ func (w *Worker) loop() error {
 			continue
 		}
 		if len(w.while) == 0 && !w.somethingRuns() {
+			if w.opt.Stuck != nil && w.opt.Stuck() {
+				continue
+			}
 			return w.stuck()
 		}
 		if err := w.poll(); err != nil {
