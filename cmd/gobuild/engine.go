@@ -36,6 +36,7 @@ func (s *session) engine() (*goal.Engine, error) {
 		System: c.System, Platforms: c.ExtraPlatforms, Features: c.SystemFeatures,
 		Mode: s.sandboxMode(), FsyncOutputs: c.FsyncStorePaths, SyncFirst: c.SyncBeforeRegister, IgnoredACLs: c.IgnoredACLs,
 		Sandbox: policy, Users: users, StrictFixed: true, SecretKeys: c.SecretKeyFiles,
+		RunDiffHook: c.RunDiffHook, DiffHook: c.DiffHook, HookEnv: os.Environ(),
 		Getenv: s.impureEnv, Interrupted: interrupts(),
 	}, s.logger())
 }

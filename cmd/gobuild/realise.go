@@ -21,6 +21,19 @@ type realiseOptions struct {
 	dryRun  bool
 	addRoot string
 	json    bool
+	repair  bool
+	check   bool
+}
+
+// mode is what is to be done about outputs that are there.
+func (o realiseOptions) mode() goal.BuildMode {
+	switch {
+	case o.repair:
+		return goal.Repair
+	case o.check:
+		return goal.Check
+	}
+	return goal.Normal
 }
 
 func (a *app) realiseCommand() *cobra.Command {
@@ -35,7 +48,8 @@ everything that this needs, and prints the paths of the outputs.
 DRV!out,dev and DRV^out,dev stand for two of the outputs, DRV and DRV^* for all.
 
 Exit status: 0 all is valid; 100 a build failed; 101 a build timed out; 102 a
-fixed output had another hash (failures of several kinds combine); 1 anything else.`,
+fixed output had another hash; 104 a check found a difference (failures of
+several kinds combine); 1 anything else.`,
 		Example: "  gobuild realise /nix/store/...-hello-2.12.drv\n  gobuild realise --root ~/chroot -j4 -k /nix/store/...-a.drv /nix/store/...-b.drv^dev",
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(_ *cobra.Command, args []string) error { return a.realise(o, args) },
@@ -43,6 +57,9 @@ fixed output had another hash (failures of several kinds combine); 1 anything el
 	f := c.Flags()
 	f.BoolVar(&o.dryRun, "dry-run", false, "only say what would be built")
 	f.StringVar(&o.addRoot, "add-root", "", "make `LINK` point to the result and keep that from the garbage collector")
+	f.BoolVar(&o.repair, "repair", false, "replace outputs, and what they refer to, whose files are not what was registered")
+	f.BoolVar(&o.check, "check", false, "build outputs that are there again, and compare")
+	c.MarkFlagsMutuallyExclusive("repair", "check")
 	f.BoolVar(&o.json, "json", false, "print a JSON array with one object for each argument")
 	a.addBuildFlags(c)
 	a.addSubstituteFlags(c)
@@ -95,7 +112,7 @@ func (a *app) realise(o realiseOptions, args []string) error {
 	defer engine.Close()
 	targets := make([]goal.Target, len(specs))
 	for i, spec := range specs {
-		targets[i] = goal.Target{Path: spec.Path, Outputs: spec.Outputs}
+		targets[i] = goal.Target{Path: spec.Path, Outputs: spec.Outputs, Mode: o.mode()}
 	}
 	mode := planMode(o)
 	if refused != nil {
@@ -111,7 +128,7 @@ func (a *app) realise(o realiseOptions, args []string) error {
 	if !plan.Empty() && s.settings.PrintMissing {
 		a.logger().Message(activity.Info, missing(plan).String())
 	}
-	if plan.Empty() {
+	if plan.Empty() && o.mode() == goal.Normal {
 		return s.printRealised(o, specs, nil, engine.Outputs)
 	}
 	if refused != nil {

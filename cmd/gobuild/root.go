@@ -80,7 +80,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c.CommandPath(), err} })
 	a.addFlags(root)
 	root.AddCommand(
-		a.realiseCommand(), a.ensurePathCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
+		a.realiseCommand(), a.ensurePathCommand(), a.repairPathCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
 		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(), a.deleteCommand(),
 		a.keysCommand(),
 	)
