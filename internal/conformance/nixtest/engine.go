@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -124,6 +125,15 @@ func (e Engine) Start(t testing.TB, s *Store, r Request) *Running {
 func (e Engine) Add(t testing.TB, s *Store, path string, flags []string) Result {
 	t.Helper()
 	return e.start(t, s, append(append(e.add(s), flags...), path), nil).Wait(t)
+}
+
+// Command starts any program with the environment of an engine that works on the store.
+func Command(t testing.TB, s *Store, args []string) *Running {
+	t.Helper()
+	if s.Mode != Plain {
+		args = append(slices.Clone(args), "--store", s.Root)
+	}
+	return Engine{Name: args[0]}.start(t, s, args, nil)
 }
 
 func (e Engine) start(t testing.TB, s *Store, args, env []string) *Running {
