@@ -1,0 +1,1 @@
+select info, asked from caches where url = ?;

@@ -1,0 +1,1 @@
+update pruned set at = ?;
