@@ -13,7 +13,8 @@
 // The plan comes on descriptor 3, a memory file in the machine's own byte order:
 //
 //	header       magic "GBS1", size of everything, counts of steps and
-//	             relocations, size of the data, 0 (uint32 each)
+//	             relocations, size of the data, count of descriptors after 4 that
+//	             the builder gets (uint32 each)
 //	steps        call number uint32, argument kinds uint32 (two bits each: number,
 //	             offset of data, register), four ignored errors uint16, how many
 //	             steps such an error skips uint32, register that takes the result

@@ -26,9 +26,10 @@ enum { NUMBER = 0, POINTER = 1, REGISTER = 2 };
 enum { REGISTERS = 8, ARGUMENTS = 6, IGNORED = 4 };
 enum { SUCCESSOR = 0x10000 };
 enum { MAGIC = 0x31534247 };
+enum { MOST_KEPT = 16 };
 
 struct header {
-	uint32_t magic, size, steps, relocations, data, reserved;
+	uint32_t magic, size, steps, relocations, data, kept;
 };
 
 struct step {
@@ -73,13 +74,13 @@ static void succeed(uint32_t step) {
 	_exit(0);
 }
 
-// settle undoes what a parent may have left behind: open descriptors, ignored
-// and blocked signals.
-static void settle(void) {
-	if (syscall(SYS_close_range, 5U, ~0U, 0U) < 0)
-		for (int fd = 5; fd < 4096; fd++)
-			close(fd);
-	fcntl(PLAN, F_SETFD, FD_CLOEXEC);
+// settle undoes what a parent may have left behind: open descriptors, but for
+// those after the report that are to be kept, and ignored and blocked signals.
+static void settle(uint32_t kept) {
+	unsigned first = REPORT + 1 + kept;
+	if (syscall(SYS_close_range, first, ~0U, 0U) < 0)
+		for (unsigned fd = first; fd < 4096; fd++)
+			close((int)fd);
 	fcntl(REPORT, F_SETFD, FD_CLOEXEC);
 	struct {
 		void *handler;
@@ -105,7 +106,7 @@ static const struct header *load(void) {
 	const struct header *h = base;
 	uint64_t need = sizeof *h + (uint64_t)h->steps * sizeof(struct step) +
 			(uint64_t)h->relocations * sizeof(struct relocation) + h->data;
-	if (h->magic != MAGIC || h->size != st.st_size || need != h->size)
+	if (h->magic != MAGIC || h->size != st.st_size || need != h->size || h->kept > MOST_KEPT)
 		fail(0, ENOEXEC);
 	return h;
 }
@@ -145,8 +146,8 @@ static long call(const struct step *s, char *data, const long *registers) {
 }
 
 __attribute__((noreturn)) static void run(void) {
-	settle();
 	const struct header *h = load();
+	settle(h->kept);
 	const struct step *steps = (const struct step *)(h + 1);
 	const struct relocation *relocations = (const struct relocation *)(steps + h->steps);
 	char *data = (char *)(relocations + h->relocations);

@@ -243,9 +243,28 @@ func (p *planner) execute() {
 		dir = p.buildDir
 	}
 	p.do("chdir", unix.SYS_CHDIR, "changing into directory", str(dir)).path = dir
-	p.do("write", unix.SYS_WRITE, "reporting", num(reportFD), str("R"), num(1))
+	p.kept = len(c.descriptors())
+	if c.Program != 0 {
+		p.executeDescriptor(uint64(firstKept + len(c.Files)))
+		return
+	}
+	p.ready()
 	p.add(step{name: "execve", nr: unix.SYS_EXECVE, what: "executing", path: c.Path, needs: needsBuilder,
 		args: []arg{str(c.Path), strs(c.Argv), strs(c.Env)}})
+}
+
+// executeDescriptor executes a program of the engine's, which keeps no
+// descriptor of itself.
+func (p *planner) executeDescriptor(fd uint64) {
+	c := p.command
+	p.do("fcntl", unix.SYS_FCNTL, "marking a descriptor", num(fd), bits(unix.F_SETFD, "F_SETFD"), bits(unix.FD_CLOEXEC, "FD_CLOEXEC"))
+	p.ready()
+	p.add(step{name: "execveat", nr: unix.SYS_EXECVEAT, what: "executing", path: c.Path, needs: needsBuilder,
+		args: []arg{num(fd), str(""), strs(c.Argv), strs(c.Env), bits(unix.AT_EMPTY_PATH, "AT_EMPTY_PATH")}})
+}
+
+func (p *planner) ready() {
+	p.do("write", unix.SYS_WRITE, "reporting", num(reportFD), str("R"), num(1))
 }
 
 // relative is a path of the sandbox as seen from its root.

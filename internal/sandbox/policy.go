@@ -54,6 +54,25 @@ type Command struct {
 	Argv []string
 	Env  []string
 	Dir  string // "" is the build directory
+
+	// Program, unless 0, is a descriptor of what to execute, which need not be in
+	// the sandbox; Path is then only its name for messages. Files are descriptors
+	// that the builder gets, numbered from FirstFile on; at most 15. All of them
+	// stay the caller's and are not needed after Start.
+	Program int
+	Files   []int
+}
+
+// FirstFile is the builder's number for the first of a Command's Files.
+const FirstFile = firstKept
+
+// descriptors are what the init keeps open for the builder, the program last.
+func (c *Command) descriptors() []int {
+	fds := c.Files[:len(c.Files):len(c.Files)]
+	if c.Program != 0 {
+		fds = append(fds, c.Program)
+	}
+	return fds
 }
 
 // A Bind makes a file or directory of the host appear in the sandbox.

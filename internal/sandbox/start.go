@@ -55,7 +55,7 @@ func run(program string, pl *plan, s *survey, logW int) (*proc.Process, *Report,
 	defer proc.Close(pipe.W)
 	p, err := proc.Start(proc.Command{
 		Path: program, Argv: []string{"gobuild", "__init"}, Env: []string{},
-		Files: []int{null, logW, logW, planFD, pipe.W},
+		Files: append([]int{null, logW, logW, planFD, pipe.W}, s.command.descriptors()...),
 		Attr:  syscall.SysProcAttr{Cloneflags: s.cloneFlags()},
 	})
 	if err != nil {

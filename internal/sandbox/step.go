@@ -132,7 +132,13 @@ func (s *step) String() string {
 }
 
 // A plan is all that the init does, in order.
-type plan struct{ steps []step }
+type plan struct {
+	steps []step
+	kept  int // descriptors from firstKept on that the init does not close
+}
+
+// firstKept is the init's first descriptor beyond those that it needs itself.
+const firstKept = reportFD + 1
 
 // String prints the plan, one system call per line.
 func (p *plan) String() string {
@@ -217,7 +223,7 @@ func (p *plan) encode() []byte {
 	order := binary.NativeEndian
 	size := headerSize + len(steps) + 4*len(e.relocs) + len(e.data)
 	out := make([]byte, 0, size)
-	for _, n := range []uint32{planMagic, uint32(size), uint32(len(p.steps)), uint32(len(e.relocs) / 2), uint32(len(e.data)), 0} {
+	for _, n := range []uint32{planMagic, uint32(size), uint32(len(p.steps)), uint32(len(e.relocs) / 2), uint32(len(e.data)), uint32(p.kept)} {
 		out = order.AppendUint32(out, n)
 	}
 	out = append(out, steps...)
