@@ -58,6 +58,7 @@ type Store struct {
 	bigLock int   // descriptor, locked for as long as the store is open; -1 for none
 
 	roots  *TempRoots // of the process; nil until needed
+	tidied bool       // what dead owners of temporary directories left was removed
 	gcLock int        // descriptor; -1 until needed
 
 	good       map[storepath.Path]bool // results of contents checks

@@ -4,24 +4,46 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/fstree"
+	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 )
 
 // A TempDir is a directory in the store for things that have no path yet. It
 // is named like a store path and is a temporary root, for that is what keeps
-// every garbage collector from it: some delete all other names.
-type TempDir struct{ Path string }
+// every garbage collector from it: some delete all other names. A lock file in
+// the state directory bears its name for as long as it is there, so that those
+// who come later find what the dead have left.
+type TempDir struct {
+	Path string
+	mark *pathlock.Lock
+}
 
 // pathHashSize is the length of a store path's hash in bytes.
 const pathHashSize = 20
 
-// NewTempDir makes a directory that only we may enter.
+// tempMarks is where the lock files of temporary directories are.
+const tempMarks = "tmpdirs"
+
+// NewTempDir makes a directory that only we may enter. The first one of a
+// Store also removes those whose owners have died.
 func (s *Store) NewTempDir() (*TempDir, error) {
+	if s.cfg.ReadOnly {
+		return nil, ErrReadOnly
+	}
+	if err := os.Mkdir(s.state(tempMarks), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	if !s.tidied {
+		s.tidied = true
+		s.tidyTempDirs()
+	}
 	for {
 		var hash [pathHashSize]byte
 		for i := range hash {
@@ -31,25 +53,59 @@ func (s *Store) NewTempDir() (*TempDir, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.tempDirAt(p); !errors.Is(err, unix.EEXIST) {
-			return &TempDir{Path: s.RealPath(p)}, err
+		t, err := s.tempDirAt(p)
+		if !errors.Is(err, unix.EEXIST) {
+			return t, err
 		}
 	}
 }
 
-func (s *Store) tempDirAt(p storepath.Path) error {
-	if s.cfg.ReadOnly {
-		return ErrReadOnly
-	}
+func (s *Store) tempDirAt(p storepath.Path) (*TempDir, error) {
 	if err := s.AddTempRoots(p); err != nil {
-		return err
+		return nil, err
+	}
+	mark, ok, err := pathlock.Acquire([]string{s.state(tempMarks + "/" + p.Base())}, pathlock.Try)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, unix.EEXIST
 	}
 	if err := unix.Mkdir(s.RealPath(p), 0o700); err != nil {
-		return fmt.Errorf("creating temporary directory '%s': %w", s.RealPath(p), err)
+		mark.Release(pathlock.Delete)
+		return nil, fmt.Errorf("creating temporary directory '%s': %w", s.RealPath(p), err)
 	}
-	return nil
+	return &TempDir{Path: s.RealPath(p), mark: mark}, nil
 }
 
-// Remove deletes the directory and what is in it, as far as it can: the rest
-// is garbage like any other.
-func (t *TempDir) Remove() { _, _ = fstree.RemoveAll(t.Path) }
+// Remove deletes the directory and what is in it. What cannot be deleted, as
+// somebody still writes there, the next owner of one removes.
+func (t *TempDir) Remove() {
+	_, err := fstree.RemoveAll(t.Path)
+	t.mark.Release(err == nil)
+}
+
+// tidyTempDirs removes the directories of the dead, as far as it can.
+func (s *Store) tidyTempDirs() {
+	entries, err := os.ReadDir(s.state(tempMarks))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		base, ok := strings.CutSuffix(e.Name(), pathlock.Suffix)
+		p, err := s.dir.FromBase(base)
+		if !ok || err != nil {
+			continue
+		}
+		mark, ok, err := pathlock.Acquire([]string{s.state(tempMarks + "/" + base)}, pathlock.Try)
+		if err != nil || !ok {
+			continue // its owner lives
+		}
+		// nobody makes such a path valid, but nothing valid must ever go
+		if valid, err := s.IsValid(p); err != nil || valid {
+			mark.Release(pathlock.Delete)
+			continue
+		}
+		(&TempDir{Path: s.RealPath(p), mark: mark}).Remove()
+	}
+}
