@@ -33,6 +33,7 @@ func (s *session) engine() (*goal.Engine, error) {
 		Silence: c.MaxSilentTime, Timeout: c.Timeout, PollInterval: c.BuildPollInterval,
 		MaxLogSize: c.MaxBuildLogSize, LogLines: c.LogLines, LogDir: s.dirs.Log,
 		KeepLog: c.KeepBuildLog, CompressLog: c.CompressBuildLog, BuildTrace: c.PrintBuildTrace,
+		CacheFailure: c.CacheFailure, RetryFailed: s.flags.retryFailed,
 		System: c.System, Platforms: c.ExtraPlatforms, Features: c.SystemFeatures,
 		Mode: s.sandboxMode(), FsyncOutputs: c.FsyncStorePaths, SyncFirst: c.SyncBeforeRegister, IgnoredACLs: c.IgnoredACLs,
 		Sandbox: policy, Users: users, StrictFixed: true, SecretKeys: c.SecretKeyFiles,

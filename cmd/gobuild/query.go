@@ -46,7 +46,7 @@ func (a *app) queryCommand() *cobra.Command {
 		sub.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
 		c.AddCommand(sub)
 	}
-	c.AddCommand(a.infoCommand(), a.treeCommand(), a.graphCommand())
+	c.AddCommand(a.infoCommand(), a.treeCommand(), a.graphCommand(), a.queryFailedCommand("failed"))
 	return c
 }
 

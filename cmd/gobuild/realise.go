@@ -92,6 +92,7 @@ func (a *app) addBuildFlags(c *cobra.Command) {
 	} {
 		f.VarPF(&optionFlag{a: a, setting: s.setting, isBool: true, negated: s.negated}, s.name, s.short, s.help).NoOptDefVal = "true"
 	}
+	f.BoolVar(&a.flags.retryFailed, "retry-failed", false, "build again what the setting cache-failure remembers to fail")
 	f.BoolVarP(&a.flags.noBuildOutput, "no-build-output", "Q", false, "do not show the output of builders")
 }
 

@@ -33,7 +33,7 @@ type flags struct {
 	options                          []option
 	verbose, quiet                   int
 	debug                            bool
-	noBuildOutput                    bool
+	noBuildOutput, retryFailed       bool
 	logFormat                        string
 }
 
@@ -81,6 +81,7 @@ func (a *app) rootCommand() *cobra.Command {
 	a.addFlags(root)
 	root.AddCommand(
 		a.realiseCommand(), a.ensurePathCommand(), a.repairPathCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
+		a.queryFailedCommand("query-failed-paths"), a.clearFailedCommand(),
 		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(), a.deleteCommand(),
 		a.keysCommand(),
 	)

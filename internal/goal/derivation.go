@@ -205,6 +205,9 @@ func (d *Derivation) outputsKnown() (step, worker.Wait, error) {
 	if len(invalid) == 0 {
 		return d.outputsThere(AlreadyValid)
 	}
+	if err := d.failedBefore(invalid); err != nil {
+		return nil, worker.Done, err
+	}
 	if !d.eng.maySubstitute(d.outline) {
 		return d.needInputs()
 	}

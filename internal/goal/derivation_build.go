@@ -43,6 +43,10 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 	if err := d.eng.deleteStale(d.missingOutputs(a.valid)); err != nil {
 		return nil, worker.Done, err
 	}
+	// Again: somebody else may have tried before we had the locks.
+	if err := d.failedBefore(d.missingOutputs(a.valid)); err != nil {
+		return nil, worker.Done, err
+	}
 	next, wait, err := d.startBuilder()
 	if rejected := (*BuildError)(nil); errors.As(err, &rejected) && a.relay == nil {
 		d.eng.trace("build-failed %s %s 0 %s", d.path, d.traceOutput(), err)

@@ -84,7 +84,11 @@ func (d *Derivation) judgeBuilder() (step, worker.Wait, error) {
 		a.killed.Tail, a.killed.Logged = a.tail.Lines(), a.log.path != ""
 		return nil, worker.Done, d.buildFailed(a.killed)
 	case !a.status.OK() || a.noExec:
-		return nil, worker.Done, d.buildFailed(d.builderError())
+		failure := d.builderError()
+		if !a.noExec {
+			d.remember(failure, a.status)
+		}
+		return nil, worker.Done, d.buildFailed(failure)
 	}
 	if err := d.findOutputs(); err != nil {
 		return nil, worker.Done, d.buildFailed(err)
@@ -189,6 +193,7 @@ func (d *Derivation) outputsFinalised() (step, worker.Wait, error) {
 	if err := d.install(); err != nil {
 		return nil, worker.Done, d.buildFailed(err)
 	}
+	d.forget()
 	d.eng.trace("build-succeeded %s %s", d.path, d.traceOutput())
 	d.attempt.doneWell = true
 	d.release()

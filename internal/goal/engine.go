@@ -47,6 +47,8 @@ type Options struct {
 	LogDir           string
 	KeepLog          bool
 	CompressLog      bool
+	CacheFailure     bool // remember builders that fail by themselves, and do not start them again
+	RetryFailed      bool // start them again
 	BuildTrace       bool // the "@ build-started" lines
 	System           string
 	Platforms        []string // others that can be built here
@@ -98,9 +100,10 @@ type Engine struct {
 
 	repairs   repairs
 	lastID    activity.ID
-	lastAside int             // counts trees renamed aside
-	tidied    bool            // stale build directories have been removed
-	swept     map[uint32]bool // build users that no process of before runs as
+	lastAside int                            // counts trees renamed aside
+	tidied    bool                           // stale build directories have been removed
+	swept     map[uint32]bool                // build users that no process of before runs as
+	failed    map[storepath.Path]*BuildError // failures that were on record and have been met
 	realise   activity.ID
 	builds    counter
 	copies    counter

@@ -155,7 +155,7 @@ type outcome struct {
 
 func (o *outcome) add(err *BuildError) {
 	switch err.Status {
-	case PermanentFailure, InputRejected:
+	case PermanentFailure, InputRejected, CachedFailure:
 		o.permanent = true
 	case TimedOut:
 		o.timedOut = true
