@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gobuild/internal/store"
 	"gobuild/internal/store/nar"
 	"gobuild/internal/store/storepath"
 )
@@ -81,22 +82,48 @@ func (s *session) log(p storepath.Path) error {
 		}
 	}
 	for _, name := range s.store.LogPaths(drv) {
-		f, err := os.Open(name)
+		err := s.printLog(name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return fmt.Errorf("reading the build log of '%s': %w", p, err)
-		}
-		defer f.Close()
-		var r io.Reader = f
-		if strings.HasSuffix(name, ".bz2") {
-			r = bzip2.NewReader(bufio.NewReader(f))
-		}
-		if _, err := io.Copy(s.stdout, r); err != nil {
-			return fmt.Errorf("reading the build log '%s': %w", name, err)
-		}
-		return nil
+		return wrap(err, "reading the build log of '%s'", p)
 	}
-	return fmt.Errorf("build log of '%s' is not available", p)
+	return s.cachedLog(p, drv)
+}
+
+// printLog prints a log file, decompressed.
+func (s *session) printLog(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if strings.HasSuffix(name, store.LogSuffix) {
+		r = bzip2.NewReader(bufio.NewReader(f))
+	}
+	_, err = io.Copy(s.stdout, r)
+	return err
+}
+
+// cachedLog prints the log that a binary cache has.
+func (s *session) cachedLog(p, drv storepath.Path) error {
+	missing := fmt.Errorf("build log of '%s' is not available", p)
+	if !s.settings.Substitute || len(s.settings.Substituters) == 0 {
+		return missing
+	}
+	engine, err := s.engine()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	dir, err := os.MkdirTemp("", "gobuild-log-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := engine.FetchLog(drv, dir+"/log"); err != nil {
+		return fmt.Errorf("%w: %w", missing, err)
+	}
+	return s.printLog(dir + "/log")
 }
