@@ -158,10 +158,11 @@ func (a *attempt) removeWorld() {
 	}
 }
 
-// warnRewriting tells that contents are changed after the build.
+// warnRewriting tells that contents are changed after the build. Nothing of a
+// check stays.
 func (d *Derivation) warnRewriting() {
 	a := d.attempt
-	if len(a.scratch.from) == 0 {
+	if len(a.scratch.from) == 0 || d.mode == Check {
 		return
 	}
 	for _, o := range a.outputs {
