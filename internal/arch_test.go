@@ -25,11 +25,13 @@ var mayImport = map[string]string{
 	"cmd/gobuild": cobra + " " + unix + " activity cache/wire config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/sign store/storepath ui worker",
 
-	"cmd/gobuild-net": "cache/upload cache/wire",
+	"cmd/gobuild-net": "cache/fetch cache/upload cache/wire",
 
 	"activity": "",
 	"cache": aws + " " + httpproxy + " " + unix + " activity cache/compress cache/infocache cache/netrc cache/wire store/narinfo" +
 		" store/sign store/storepath",
+	"cache/fetch": unix + " activity cache cache/compress cache/wire store/digest store/finalise store/fstree store/nar" +
+		" store/narinfo store/optimise store/storepath",
 	"cache/infocache": sqlite,
 	"cache/netrc":     "",
 	"cache/compress":  brotli + " " + bzip2 + " " + gzip + " " + zstd,

@@ -6,13 +6,25 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
+
+	"gobuild/internal/cache/fetch"
+	"gobuild/internal/cache/upload"
+	"gobuild/internal/cache/wire"
 )
 
 // jobs are what this program can be started for: its first argument names one
 // of them. An error ends the program with its message and exit status 1.
-var jobs = map[string]func(args []string) error{}
+var jobs = map[string]func(args []string) error{
+	"substitute": func([]string) error {
+		signal.Ignore(syscall.SIGPIPE) // it ends with its input, and leaves nothing behind
+		return fetch.Serve(os.Stdin, os.Stdout, os.Getenv)
+	},
+	wire.UploadJob: func([]string) error { return upload.Serve(os.Stdin, os.Stdout, os.Getenv) },
+}
 
 func main() {
 	if len(os.Args) < 2 || jobs[os.Args[1]] == nil {
