@@ -22,7 +22,7 @@ import (
 // others by their whole path. A package that is not here may not exist; an
 // entry that is not used may not stay.
 var mayImport = map[string]string{
-	"cmd/gobuild": cobra + " " + unix + " activity cache/wire config goal logzip sandbox store store/digest store/drv store/drv/drvjson" +
+	"cmd/gobuild": cobra + " " + unix + " activity cache/wire config goal hook logzip sandbox store store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/sign store/storepath ui worker",
 
 	"cmd/gobuild-net": "cache/fetch cache/upload cache/wire",
@@ -39,7 +39,7 @@ var mayImport = map[string]string{
 		" store/storepath",
 	"cache/wire": "activity store/digest store/storepath",
 	"config":     unix + " store/storepath",
-	"goal": bzip2 + " " + unix + " activity logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
+	"goal": bzip2 + " " + unix + " activity hook logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/readahead store/sign store/storepath worker worker/proc",
 	"hook":        unix + " store/digest store/storepath worker/proc",
 	"logline":     "activity",

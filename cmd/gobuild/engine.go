@@ -26,9 +26,17 @@ func (s *session) engine() (*goal.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	buildHook, err := s.buildHook()
+	if err != nil {
+		return nil, err
+	}
+	sources, err := s.sources()
+	if err != nil {
+		return nil, err
+	}
 	return goal.New(s.store, goal.Options{
 		KeepGoing: c.KeepGoing, KeepFailed: c.KeepFailed, Fallback: c.Fallback,
-		Substitute: c.Substitute, Sources: s.sources(), AlwaysSubstitute: c.AlwaysAllowSubstitutes,
+		Substitute: c.Substitute, Sources: sources, AlwaysSubstitute: c.AlwaysAllowSubstitutes,
 		MaxJobs: c.MaxJobs, MaxSubst: c.MaxSubstitutionJobs, Cores: c.Cores,
 		Silence: c.MaxSilentTime, Timeout: c.Timeout, PollInterval: c.BuildPollInterval,
 		MaxLogSize: c.MaxBuildLogSize, LogLines: c.LogLines, LogDir: s.dirs.Log,
@@ -37,7 +45,8 @@ func (s *session) engine() (*goal.Engine, error) {
 		System: c.System, Platforms: c.ExtraPlatforms, Features: c.SystemFeatures,
 		Mode: s.sandboxMode(), FsyncOutputs: c.FsyncStorePaths, SyncFirst: c.SyncBeforeRegister, IgnoredACLs: c.IgnoredACLs,
 		Sandbox: policy, Users: users, StrictFixed: true, SecretKeys: c.SecretKeyFiles,
-		RunDiffHook: c.RunDiffHook, DiffHook: c.DiffHook, HookEnv: os.Environ(),
+		RunDiffHook: c.RunDiffHook, DiffHook: c.DiffHook, HookEnv: config.Environ(),
+		BuildHook: buildHook, PreBuildHook: c.PreBuildHook, PostBuildHook: c.PostBuildHook, PostBuildEnv: s.postBuildEnv(),
 		Getenv: s.impureEnv, Interrupted: interrupts(),
 	}, s.logger())
 }

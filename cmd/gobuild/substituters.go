@@ -1,25 +1,24 @@
 package main
 
 import (
-	"os"
-
 	"gobuild/internal/cache/wire"
+	"gobuild/internal/config"
 	"gobuild/internal/goal"
 	"gobuild/internal/netprogram"
 )
 
 // sources are where substitutes may come from, as the settings want it.
-func (s *session) sources() []goal.Source {
+func (s *session) sources() ([]goal.Source, error) {
 	c := s.settings
-	var sources []goal.Source
-	if c.Substitute && len(c.Substituters) > 0 {
+	sources, err := s.substituterPrograms()
+	if err == nil && c.Substitute && len(c.Substituters) > 0 {
 		links := ""
 		if c.AutoOptimiseStore {
 			links = s.dirs.RealStore + "/.links"
 		}
-		sources = append(sources, goal.NewCaches(s.cacheConfig(), networkProgram(), os.Environ(), links))
+		sources = append(sources, goal.NewCaches(s.cacheConfig(), networkProgram(), config.Environ(), links))
 	}
-	return sources
+	return sources, err
 }
 
 // networkProgram is asked for what to execute when it is first needed.

@@ -2,11 +2,15 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"strings"
 
 	"gobuild/internal/store/storepath"
 )
+
+// Environ is the environment for the programs that the user has chosen.
+func Environ() []string { return os.Environ() }
 
 // Dirs is where things are on disk. All paths are absolute and clean.
 type Dirs struct {

@@ -33,6 +33,12 @@ type attempt struct {
 	tail  *logline.Tail
 	size  int64 // bytes of output so far
 
+	declined  bool         // by the build hook: it is made here
+	hook      *hookProcess // that builds it; nil when it is made here
+	hookLog   int          // descriptor on which the hook passes on what the builder says
+	hookEnded bool
+	aside     *userHook // that runs
+
 	process *proc.Process
 	handle  *worker.Handle
 	report  *sandbox.Report
@@ -55,6 +61,7 @@ type attempt struct {
 // builder that still runs is killed, and what it could still touch is given
 // back when it is gone.
 func (d *Derivation) release() {
+	d.eng.asker.leave(d)
 	a := d.attempt
 	if a == nil {
 		return
@@ -64,7 +71,14 @@ func (d *Derivation) release() {
 		a.relay.Close()
 	}
 	w := d.eng.w
+	if a.aside != nil {
+		d.eng.stop(&a.aside.shows)
+	}
 	switch {
+	case a.hook != nil && lives(a.handle):
+		a.retire()
+	case a.aside != nil && lives(a.aside.handle):
+		w.Bury(a.aside.handle, func(proc.Status) { a.giveBack() })
 	case lives(a.handle):
 		w.Bury(a.handle, func(proc.Status) { a.sweep() })
 	case lives(a.sweeper): // it must do its work
@@ -131,6 +145,8 @@ func (a *attempt) giveBack() {
 	if a.process != nil {
 		a.removeRejected()
 	}
+	a.endHook()
+	a.removeHookOutputs()
 	if a.world != nil {
 		a.removeWorld()
 	}

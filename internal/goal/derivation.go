@@ -30,6 +30,8 @@ type Derivation struct {
 	outline  *drv.Outline // nil before haveDerivation and after the end
 	inputs   []storepath.Path
 	attempt  *attempt    // not nil while locks or more are held
+	queued   *class      // while waiting for a turn to ask the build hook
+	turn     *turn       // not nil while asking it
 	activity activity.ID // waiting for a lock or a user, between polls, or building
 	counted  bool        // among the builds that run, from the builder's start to the goal's end
 

@@ -18,14 +18,21 @@ import (
 	"gobuild/internal/worker/proc"
 )
 
-// tryToBuild runs when the inputs are valid and perhaps a slot is free. Locks
-// are taken only with a slot in hand, so that waiting goals cost nothing.
+// tryToBuild runs when the inputs are valid and perhaps a slot is free, or it
+// is the goal's turn to ask the build hook. Locks are taken only with one of
+// these in hand, so that waiting goals cost nothing.
 func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
-	if !d.eng.w.SlotFree(worker.BuildSlot) {
+	switch {
+	case d.turn != nil:
+	case d.askable():
+		d.eng.asker.join(d)
+		return nil, worker.Signal, nil
+	case !d.eng.w.SlotFree(worker.BuildSlot):
 		return nil, worker.Slot, nil
 	}
 	if d.attempt == nil {
 		if wait, err := d.lockOutputs(); wait != worker.Now || err != nil {
+			d.eng.asker.endTurn(d)
 			return nil, wait, err
 		}
 	}
@@ -47,6 +54,9 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 	if err := d.failedBefore(d.missingOutputs(a.valid)); err != nil {
 		return nil, worker.Done, err
 	}
+	if d.turn != nil {
+		return d.askHook()
+	}
 	next, wait, err := d.startBuilder()
 	if rejected := (*BuildError)(nil); errors.As(err, &rejected) && a.relay == nil {
 		d.eng.trace("build-failed %s %s 0 %s", d.path, d.traceOutput(), err)
@@ -55,7 +65,7 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 }
 
 // startBuilder is entered with the outputs' locks and a free slot.
-func (d *Derivation) startBuilder() (step, worker.Wait, error) {
+func (d *Derivation) startBuilder() (_ step, _ worker.Wait, err error) {
 	if !d.eng.canBuildHere(d.outline) {
 		return nil, worker.Done, d.eng.wrongMachine(d.path, d.outline)
 	}
@@ -66,6 +76,9 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 		return nil, worker.Done, err
 	}
 	a := d.attempt
+	if a.sandboxed, err = d.eng.isolate(d.path, a.options, a.drv.IsFixed()); err != nil {
+		return nil, worker.Done, err
+	}
 	if d.outline.Builtin {
 		return nil, worker.Done, d.refuseBuiltin()
 	}
@@ -82,10 +95,13 @@ func (d *Derivation) startBuilder() (step, worker.Wait, error) {
 	if err := d.collectInputs(); err != nil {
 		return nil, worker.Done, err
 	}
-	if err := d.launch(); err != nil {
+	if err := d.prepare(); err != nil {
 		return nil, worker.Done, fmt.Errorf("building '%s': %w", d.path, err)
 	}
-	return (*Derivation).builderExited, worker.Exit, nil
+	if d.eng.opt.PreBuildHook != "" {
+		return d.startPreHook()
+	}
+	return d.launch()
 }
 
 // sweepUser kills what an engine that died may have left running as the user,
@@ -133,7 +149,7 @@ func (d *Derivation) refuseBuiltin() (err error) {
 	if a.log, err = e.openLog(d.path); err != nil {
 		return err
 	}
-	d.announce()
+	d.announce("")
 	name := strings.TrimPrefix(a.drv.Builder, drv.BuiltinPrefix)
 	d.logged([]byte(fmt.Sprintf("error: unsupported builtin builder '%s'\n", name)))
 	_ = a.lines.Close()
@@ -143,8 +159,7 @@ func (d *Derivation) refuseBuiltin() (err error) {
 	})
 }
 
-// readRecipe reads the whole derivation, which planning had dropped, and
-// decides on isolation.
+// readRecipe reads the whole derivation, which planning had dropped.
 func (d *Derivation) readRecipe() error {
 	a := d.attempt
 	if a.drv != nil {
@@ -162,8 +177,7 @@ func (d *Derivation) readRecipe() error {
 		return &BuildError{Drv: d.path, Status: InputRejected, Err: err}
 	}
 	a.drv, a.options = recipe, options
-	a.sandboxed, err = d.eng.isolate(d.path, options, recipe.IsFixed())
-	return err
+	return nil
 }
 
 // isolate tells whether a build is to be sandboxed (sandbox spec, 2.1). With a
@@ -192,8 +206,8 @@ func (a *attempt) acquireUser() (bool, error) {
 	return ok, err
 }
 
-// launch makes the builder's world and starts the builder in it.
-func (d *Derivation) launch() error {
+// prepare makes the builder's world.
+func (d *Derivation) prepare() (err error) {
 	a, e := d.attempt, d.eng
 	if err := d.redirect(); err != nil {
 		return err
@@ -204,23 +218,26 @@ func (d *Derivation) launch() error {
 			return err
 		}
 	}
-	world, err := sandbox.NewWorld(e.opt.Sandbox, d.build())
-	if err != nil {
-		return err
-	}
-	a.world = world
+	a.world, err = sandbox.NewWorld(e.opt.Sandbox, d.build())
+	return err
+}
+
+// launch starts the builder in its world.
+func (d *Derivation) launch() (step, worker.Wait, error) {
 	command, err := d.command()
+	if err == nil {
+		d.attempt.log, err = d.eng.openLog(d.path)
+	}
+	if err == nil {
+		d.announce("")
+		if err = d.execute(command); err != nil {
+			err = d.buildFailed(err)
+		}
+	}
 	if err != nil {
-		return err
+		return nil, worker.Done, fmt.Errorf("building '%s': %w", d.path, err)
 	}
-	if a.log, err = e.openLog(d.path); err != nil {
-		return err
-	}
-	d.announce()
-	if err := d.execute(command); err != nil {
-		return d.buildFailed(err)
-	}
-	return nil
+	return (*Derivation).builderExited, worker.Exit, nil
 }
 
 // execute starts the builder and watches it.
@@ -259,16 +276,20 @@ func (d *Derivation) execute(command sandbox.Command) error {
 // logPipeSize lets a loud builder go on while the loop does something else.
 const logPipeSize = 1 << 20
 
-// announce reports that the builder runs.
-func (d *Derivation) announce() {
+// announce reports that the builder runs, here ("") or on another machine.
+func (d *Derivation) announce(machine string) {
 	a, e := d.attempt, d.eng
 	d.started = e.opt.Now()
 	e.report()
-	d.activity = e.start(activity.Info, activity.Build, d.mode.doing(d.path), string(d.path), "", 1, 1)
+	text := d.mode.doing(d.path)
+	if machine != "" {
+		text += fmt.Sprintf(" on '%s'", machine)
+	}
+	d.activity = e.start(activity.Info, activity.Build, text, string(d.path), machine, 1, 1)
 	a.tail = logline.NewTail(e.opt.LogLines)
 	a.relay = logline.NewRelay(e.sink, d.activity, e.nextID, a.tail)
 	a.lines = logline.NewSplitter(a.relay)
-	e.trace("build-started %s %s %s %s", d.path, d.traceOutput(), a.drv.Platform, a.log.path)
+	e.trace("build-started %s %s %s %s", d.path, d.traceOutput(), d.outline.Platform, a.log.path)
 }
 
 // build is what the sandbox must know to lay out the builder's world.

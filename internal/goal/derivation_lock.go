@@ -20,9 +20,11 @@ func (d *Derivation) lockOutputs() (worker.Wait, error) {
 			return worker.AnyGoal, nil
 		}
 	}
-	real := make([]string, len(paths))
-	for i, p := range paths {
-		real[i] = d.eng.store.RealPath(p)
+	var real []string
+	for _, p := range paths {
+		if !d.eng.store.HeldByParent(p) {
+			real = append(real, d.eng.store.RealPath(p))
+		}
 	}
 	lock, ok, err := pathlock.Acquire(real, pathlock.Try)
 	if err != nil {
@@ -32,7 +34,9 @@ func (d *Derivation) lockOutputs() (worker.Wait, error) {
 		d.waitFor("waiting for lock on " + quoteAll(paths))
 		return worker.AWhile, nil
 	}
-	d.eng.stop(&d.activity)
+	if d.turn == nil { // or it may go on waiting for a machine
+		d.eng.stop(&d.activity)
+	}
 	for _, p := range paths {
 		d.eng.held[p] = true
 	}

@@ -120,6 +120,9 @@ func (d *Derivation) builderError() *BuildError {
 // that was asked for.
 func (d *Derivation) buildFailed(err error) error {
 	a := d.attempt
+	if a.hook != nil {
+		return d.hookFailed(err)
+	}
 	a.keep = d.eng.opt.KeepFailed && !d.outline.Builtin
 	d.eng.trace("build-failed %s %s 1 %s", d.path, d.traceOutput(), err)
 	return err
@@ -155,7 +158,10 @@ func (d *Derivation) findOutputs() error {
 		if slices.Contains(a.done, o.Path) {
 			continue // the build made it again; the valid one stays
 		}
-		at := a.world.OutputPath(a.scratch.path(o.Path).Base())
+		at := d.eng.store.RealPath(o.Path)
+		if a.world != nil {
+			at = a.world.OutputPath(a.scratch.path(o.Path).Base())
+		}
 		if _, err := os.Lstat(at); err != nil {
 			return &BuildError{
 				Drv: d.path, Status: OutputRejected, Tail: a.tail.Lines(), Logged: a.log.path != "",
@@ -193,11 +199,7 @@ func (d *Derivation) outputsFinalised() (step, worker.Wait, error) {
 	if err := d.install(); err != nil {
 		return nil, worker.Done, d.buildFailed(err)
 	}
-	d.forget()
-	d.eng.trace("build-succeeded %s %s", d.path, d.traceOutput())
-	d.attempt.doneWell = true
-	d.release()
-	return d.succeed(Built)
+	return d.built()
 }
 
 // takeResult turns what the finaliser found into what is to be registered.

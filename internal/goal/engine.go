@@ -11,6 +11,7 @@ import (
 	"github.com/dsnet/compress/bzip2"
 
 	"gobuild/internal/activity"
+	"gobuild/internal/hook"
 	"gobuild/internal/sandbox"
 	"gobuild/internal/store"
 	"gobuild/internal/store/drv"
@@ -64,6 +65,10 @@ type Options struct {
 	RunDiffHook      bool           // outputs that differ in a check are kept, and shown to the hook
 	DiffHook         string         // program; "" is none
 	HookEnv          []string       // environment of hooks
+	BuildHook        *hook.Program  // asked whether it takes a build; nil: none
+	PreBuildHook     string         // may add paths to a sandbox; "" is none
+	PostBuildHook    string         // runs when outputs have become valid; "" is none
+	PostBuildEnv     []string       // its environment, to which it says what was built
 	Sources          []Source       // of substitutes, in order of preference
 	AlwaysSubstitute bool           // also what asks not to be substituted
 	Getenv           func(string) string
@@ -79,6 +84,7 @@ type Engine struct {
 	sink  activity.Sink
 	batch activity.Batcher // the sink, if it is one
 	w     *worker.Worker
+	asker *asker
 
 	drvs     map[wantedBuild]*Derivation
 	substs   map[wantedPath]*Substitution
@@ -135,6 +141,7 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 		closures: s.NewClosures(),
 		lastID:   activity.ID(os.Getpid()) << 32,
 	}
+	e.asker = newAsker(e)
 	e.batch, _ = sink.(activity.Batcher)
 	if e.opt.Now == nil {
 		e.opt.Now = time.Now
@@ -247,7 +254,7 @@ func (e *Engine) work(goals []target, keepGoing bool) ([]BuildResult, error) {
 		e.batch.Batch(true)
 		defer e.batch.Batch(false)
 	}
-	err := e.w.Run()
+	err := e.asker.unable(e.w.Run())
 	e.endFetches()
 	clear(e.firsts) // answers do not keep
 	e.report()
@@ -364,6 +371,7 @@ func (e *Engine) finished(g worker.Goal) {
 }
 
 func (e *Engine) idle() error {
+	e.asker.pump()
 	if len(e.installing) > 0 {
 		e.registerNow()
 		return nil // those whose paths they are go on first

@@ -30,7 +30,11 @@ func (d *Derivation) Output(h *worker.Handle, fd int, data []byte) {
 		a.finaliser.output(data)
 	case a.diffs != nil && h == a.diffs.hook:
 		_, _ = a.diffs.lines.Write(data)
+	case a.aside != nil && h == a.aside.handle:
+		a.aside.said(fd, data)
 	case h != a.handle:
+	case a.hook != nil:
+		d.hookSaid(fd, data)
 	case fd == a.report.FD():
 		if pid := a.report.Feed(data); pid > 0 {
 			if err := a.process.Adopt(pid); err != nil {
@@ -44,9 +48,14 @@ func (d *Derivation) Output(h *worker.Handle, fd int, data []byte) {
 
 // logged takes output of the builder.
 func (d *Derivation) logged(data []byte) {
+	_, _ = d.attempt.lines.Write(data)
+	d.keepLog(data)
+}
+
+// keepLog has output in the log file, within its limit.
+func (d *Derivation) keepLog(data []byte) {
 	a, e := d.attempt, d.eng
 	a.log.write(data)
-	_, _ = a.lines.Write(data)
 	a.size += int64(len(data))
 	if limit := e.opt.MaxLogSize; limit > 0 && a.size > limit && a.killed == nil {
 		d.kill(LogLimitExceeded, fmt.Errorf("%s killed after writing more than %d bytes of log output", d.Name(), limit))

@@ -216,7 +216,7 @@ func (s *Substitution) startFetching() (substitutionStep, worker.Wait, error) {
 	e.trace("substituter-started %s %s", s.path, s.offer.uri)
 	e.w.Occupy(worker.SubstitutionSlot)
 	e.copies.running++
-	s.transfer = s.offer.source.fetch(s.offer, s.tree, fetchEvents{
+	transfer := s.offer.source.fetch(s.offer, s.tree, fetchEvents{
 		progress: func(done uint64) {
 			e.sink.Result(s.inner, activity.Progress, done, s.offer.info.NarSize, 0, 0)
 		},
@@ -226,6 +226,10 @@ func (s *Substitution) startFetching() (substitutionStep, worker.Wait, error) {
 			e.w.Wake(s)
 		},
 	})
+	if s.outer == 0 { // it has ended already
+		return s.fetched()
+	}
+	s.transfer = transfer
 	return (*Substitution).fetched, worker.Signal, nil
 }
 

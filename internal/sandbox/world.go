@@ -50,6 +50,14 @@ func (w *World) create() error {
 	return w.makeChroot()
 }
 
+// Chroot is the directory on the host that holds the outputs of a sandboxed
+// build, "" for others.
+func (w *World) Chroot() string { return w.chroot }
+
+// AddBinds makes more of the host appear in the sandbox. It must be called
+// before Start.
+func (w *World) AddBinds(binds []Bind) { w.build.Binds = append(w.build.Binds, binds...) }
+
 // BuildDirInside is the build directory as the builder sees it.
 func (w *World) BuildDirInside() string {
 	if w.build.Sandboxed {

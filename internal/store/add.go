@@ -182,7 +182,7 @@ func (s *Store) Adopt(info Info, tree string) error {
 	}
 	dest := s.RealPath(info.Path)
 	lock := &pathlock.Lock{}
-	if !slices.Contains(s.cfg.HeldLocks, info.Path) {
+	if !s.HeldByParent(info.Path) {
 		var err error
 		if lock, _, err = pathlock.Acquire([]string{dest}, pathlock.Block); err != nil {
 			return err

@@ -1,6 +1,10 @@
 package store
 
-import "gobuild/internal/store/storepath"
+import (
+	"slices"
+
+	"gobuild/internal/store/storepath"
+)
 
 // HoldLocks says that a parent process has locked these paths for us, as
 // Config.HeldLocks does for those known when the store is opened.
@@ -10,3 +14,7 @@ func (s *Store) HoldLocks(paths ...storepath.Path) {
 
 // KeepXattrs are the extended attributes that added files may keep.
 func (s *Store) KeepXattrs() []string { return s.cfg.KeepXattrs }
+
+// HeldByParent tells whether a parent process has locked a path for us, so that
+// nobody needs to lock it here.
+func (s *Store) HeldByParent(p storepath.Path) bool { return slices.Contains(s.cfg.HeldLocks, p) }

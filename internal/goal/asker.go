@@ -1,0 +1,286 @@
+package goal
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"gobuild/internal/activity"
+	"gobuild/internal/hook"
+	"gobuild/internal/worker"
+)
+
+// An asker asks the build hook whether it takes builds. Goals that may be built
+// elsewhere queue up here, without locks and without a slot, and get their turn
+// when an answer may be of use: when a slot is free, so that the answer decides
+// where to build, and otherwise now and then, for the hook may have room while
+// we have none. What is asked never depends on how many wait.
+type asker struct {
+	eng      *Engine
+	program  *hook.Program // nil: there is none, or it never accepts
+	protocol hook.Protocol // of the hooks that there were
+	classes  []*class      // whoever had a turn goes to the end
+	idle     []*hookProcess
+	thinking int  // processes that are in some goal's turn
+	willing  int  // turns that promise the hook a free slot
+	builds   int  // accepted ones that go on
+	accepted bool // ever
+	deaths   int  // of hooks that said nothing useful, in a row
+}
+
+// A class is a kind of build between which a hook makes no difference: when it
+// has no machine for one, it has none for the others.
+type class struct {
+	platform string
+	features []string
+	queue    []*Derivation // first come first served; those that have left are skipped
+	prospect [2]prospect   // when no slot is free, and when one is
+}
+
+// A prospect says whether asking makes sense.
+type prospect struct {
+	tries int       // answers in vain that are left until asking pauses
+	again time.Time // when it goes on
+}
+
+const (
+	// maxThinking is how many hooks think at once: a hook may need seconds to
+	// reach a machine. Until one has accepted, a second would only say the same.
+	maxThinking = 4
+	// maxTries keeps thousands who wait from asking all the time. It is more than
+	// one because a hook may care for more than platforms and features.
+	maxTries = 8
+	// maxHookDeaths is how often a hook may die before it is given up.
+	maxHookDeaths = 3
+)
+
+// A turn is a goal's right to ask a process. It begins with the goal's wake-up
+// and ends with the process's answer.
+type turn struct {
+	process *hookProcess
+	willing bool // a slot is free for the build
+	asked   bool
+}
+
+func newAsker(e *Engine) *asker {
+	a := &asker{eng: e, program: e.opt.BuildHook}
+	if a.program != nil {
+		a.protocol = a.program.Protocol
+	}
+	return a
+}
+
+// join queues a goal up; it is to wait for a Signal.
+func (a *asker) join(d *Derivation) {
+	o := d.outline
+	i := slices.IndexFunc(a.classes, func(c *class) bool {
+		return c.platform == o.Platform && slices.Equal(c.features, o.RequiredSystemFeatures)
+	})
+	if i < 0 {
+		i = len(a.classes)
+		c := &class{platform: o.Platform, features: o.RequiredSystemFeatures}
+		c.reopen()
+		a.classes = append(a.classes, c)
+	}
+	d.queued = a.classes[i]
+	d.queued.queue = append(d.queued.queue, d)
+}
+
+// first is who is to ask next; nil: nobody waits.
+func (c *class) first() *Derivation {
+	for len(c.queue) > 0 {
+		if d := c.queue[0]; d.queued == c {
+			return d
+		}
+		c.pop()
+	}
+	return nil
+}
+
+func (c *class) pop() {
+	c.queue[0] = nil // the array outlives the goals
+	c.queue = c.queue[1:]
+}
+
+func (c *class) reopen() { c.prospect = [2]prospect{{tries: maxTries}, {tries: maxTries}} }
+
+func (c *class) at(willing bool) *prospect {
+	if willing {
+		return &c.prospect[1]
+	}
+	return &c.prospect[0]
+}
+
+// inVain notes an answer that was of no use.
+func (a *asker) inVain(c *class, willing bool) {
+	p := c.at(willing)
+	if p.tries--; p.tries <= 0 {
+		p.again = a.eng.opt.Now().Add(a.eng.opt.PollInterval)
+	}
+}
+
+// pump gives turns to goals. It is called whenever the loop is about to sleep.
+func (a *asker) pump() {
+	for len(a.classes) > 0 {
+		if a.program == nil {
+			a.dismissAll()
+			return
+		}
+		if !a.giveTurn() {
+			break
+		}
+	}
+	a.rouse()
+}
+
+// giveTurn lets one goal ask, if there is one for which that makes sense.
+func (a *asker) giveTurn() bool {
+	limit := maxThinking
+	if !a.accepted {
+		limit = 1
+	}
+	if a.thinking >= limit {
+		return false
+	}
+	e := a.eng
+	willing := e.w.SlotsUsed(worker.BuildSlot)+a.willing < e.opt.MaxJobs
+	for i, c := range a.classes {
+		p := c.at(willing)
+		if p.tries <= 0 && !e.opt.Now().Before(p.again) {
+			p.tries = maxTries
+		}
+		if p.tries <= 0 || c.first() == nil {
+			continue
+		}
+		process, err := a.process()
+		if err != nil {
+			e.message(activity.Error, "error: %v", err)
+			a.program = nil
+			return true
+		}
+		d := c.first()
+		c.pop()
+		a.classes = append(slices.Delete(a.classes, i, i+1), c)
+		d.queued, d.turn = nil, &turn{process: process, willing: willing}
+		process.goal = d
+		a.thinking++
+		if willing {
+			a.willing++
+		}
+		e.w.Wake(d)
+		return true
+	}
+	return false
+}
+
+// process is a hook that can be asked.
+func (a *asker) process() (*hookProcess, error) {
+	if n := len(a.idle); n > 0 {
+		p := a.idle[n-1]
+		a.idle = a.idle[:n-1]
+		return p, nil
+	}
+	return a.start()
+}
+
+// rouse has the loop come back when asking makes sense again, whatever happens
+// until then.
+func (a *asker) rouse() {
+	e := a.eng
+	var next time.Time
+	for _, c := range a.classes {
+		p := c.at(e.w.SlotFree(worker.BuildSlot))
+		if c.first() != nil && p.tries <= 0 && (next.IsZero() || p.again.Before(next)) {
+			next = p.again
+		}
+	}
+	if !next.IsZero() {
+		e.w.IdleBy(next)
+	}
+}
+
+// reopen makes asking sensible again for all: a machine may have become free.
+func (a *asker) reopen() {
+	for _, c := range a.classes {
+		c.reopen()
+	}
+}
+
+// dismissAll sends all who wait to where there is no hook.
+func (a *asker) dismissAll() {
+	for _, c := range a.classes {
+		for d := c.first(); d != nil; d = c.first() {
+			c.pop()
+			d.queued = nil
+			a.eng.w.Wake(d)
+		}
+	}
+	a.classes = nil
+	for _, p := range a.idle {
+		a.eng.w.CloseInput(p.handle)
+	}
+	a.idle = nil
+}
+
+// over takes a goal's turn away.
+func (a *asker) over(d *Derivation) *turn {
+	t := d.turn
+	d.turn = nil
+	a.thinking--
+	if t.willing {
+		a.willing--
+	}
+	return t
+}
+
+// hired ends the turn of a goal for which the process works now.
+func (a *asker) hired(d *Derivation) {
+	a.over(d)
+	a.builds++
+	a.accepted = true
+}
+
+// endTurn ends a goal's turn, if it has one. The process can be asked again
+// unless it thinks still, has died, or waits for the goal's word to begin.
+func (a *asker) endTurn(d *Derivation) {
+	if d.turn == nil {
+		return
+	}
+	t := a.over(d)
+	p := t.process
+	switch {
+	case p.handle.Exited():
+	case t.asked && (p.reply == nil || p.reply.Verdict == hook.Accept):
+		p.goal = nil
+		a.eng.w.Retire(p.handle, nil)
+		p.closed()
+	default:
+		p.goal, p.reply = nil, nil
+		a.idle = append(a.idle, p)
+	}
+}
+
+// leave takes a goal out of all this.
+func (a *asker) leave(d *Derivation) {
+	d.queued = nil
+	a.endTurn(d)
+}
+
+// died counts the deaths of hooks.
+func (a *asker) died(why string) {
+	e := a.eng
+	e.message(activity.Error, "error: build hook died unexpectedly: %s", why)
+	if a.deaths++; a.deaths >= maxHookDeaths && a.program != nil {
+		e.message(activity.Error, "error: not asking the build hook '%s' any more, as it has died %d times", a.program.Path, a.deaths)
+		a.program = nil
+	}
+}
+
+// unable makes the error of a run in which no build could be started name what
+// is to blame.
+func (a *asker) unable(err error) error {
+	if errors.Is(err, worker.ErrNoJobs) && a.eng.opt.BuildHook != nil {
+		return errors.New("unable to start any build; remote machines may not have all required system features")
+	}
+	return err
+}
