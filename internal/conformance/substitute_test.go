@@ -124,10 +124,13 @@ func TestSubstitutes(t *testing.T) {
 			"hash mismatch importing path '", "some substitutes for the outputs of derivation '"}},
 		{name: "damaged, but fallback", targets: []string{"damaged"}, args: []string{"--fallback"}, allow: allow(string(nixtest.Stderr), both)},
 		{name: "gone", allow: allow(string(nixtest.Stderr), both)},
-		{name: "key of somebody else", targets: []string{"tree"}, args: []string{"--option", "trusted-public-keys", publicKey(t, "other-2")}},
+		{name: "key of somebody else", targets: []string{"tree"}, args: []string{"--option", "trusted-public-keys", publicKey(t, "other-2")},
+			allow: allow(string(nixtest.Stderr), "gobuild has the words of newer releases, and plans only with what it trusts"), stderrHas: []string{
+				"ignoring substitute for '", "as it's not signed by any of the keys in 'trusted-public-keys'"}},
 		{name: "no keys needed", targets: []string{"tree"}, args: []string{"--option", "trusted-public-keys", "", "--option", "require-sigs", "false"}},
 		{name: "no substitution", targets: []string{"tree"}, args: []string{"--option", "substitute", "false"}},
-		{name: "of nobody", targets: []string{"/nowhere"}, exit: 1},
+		{name: "of nobody", targets: []string{"/nowhere"}, exit: 1,
+			allow: allow(string(nixtest.Stderr), "gobuild says why"), stderrHas: []string{"there is no substituter that can build it"}},
 	}
 	for _, c := range cases {
 		if c.name == "of nobody" {

@@ -70,6 +70,7 @@ type Options struct {
 	PostBuildHook    string         // runs when outputs have become valid; "" is none
 	PostBuildEnv     []string       // its environment, to which it says what was built
 	Sources          []Source       // of substitutes, in order of preference
+	Builtins         Builtins
 	AlwaysSubstitute bool           // also what asks not to be substituted
 	Getenv           func(string) string
 	Now              func() time.Time
@@ -156,6 +157,7 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the event loop: %w", err)
 	}
+	s.TidyTempDirs()
 	for _, src := range opt.Sources {
 		src.bind(e)
 	}

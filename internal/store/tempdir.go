@@ -31,8 +31,7 @@ const pathHashSize = 20
 // tempMarks is where the lock files of temporary directories are.
 const tempMarks = "tmpdirs"
 
-// NewTempDir makes a directory that only we may enter. The first one of a
-// Store also removes those whose owners have died.
+// NewTempDir makes a directory that only we may enter.
 func (s *Store) NewTempDir() (*TempDir, error) {
 	if s.cfg.ReadOnly {
 		return nil, ErrReadOnly
@@ -40,10 +39,7 @@ func (s *Store) NewTempDir() (*TempDir, error) {
 	if err := os.Mkdir(s.state(tempMarks), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	if !s.tidied {
-		s.tidied = true
-		s.tidyTempDirs()
-	}
+	s.TidyTempDirs()
 	for {
 		var hash [pathHashSize]byte
 		for i := range hash {
@@ -85,8 +81,13 @@ func (t *TempDir) Remove() {
 	t.mark.Release(err == nil)
 }
 
-// tidyTempDirs removes the directories of the dead, as far as it can.
-func (s *Store) tidyTempDirs() {
+// TidyTempDirs removes, once, the temporary directories whose owners have died,
+// as far as it can.
+func (s *Store) TidyTempDirs() {
+	if s.tidied || s.cfg.ReadOnly {
+		return
+	}
+	s.tidied = true
 	entries, err := os.ReadDir(s.state(tempMarks))
 	if err != nil {
 		return

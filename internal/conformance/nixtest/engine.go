@@ -172,6 +172,9 @@ type Running struct {
 // Signal sends a signal to the engine alone.
 func (r *Running) Signal(sig syscall.Signal) error { return r.cmd.Process.Signal(sig) }
 
+// Pid is the engine's process.
+func (r *Running) Pid() int { return r.cmd.Process.Pid }
+
 // Wait returns the run's result; a run over the time limit fails the test.
 func (r *Running) Wait(t testing.TB) Result {
 	t.Helper()
