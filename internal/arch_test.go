@@ -22,8 +22,8 @@ import (
 // others by their whole path. A package that is not here may not exist; an
 // entry that is not used may not stay.
 var mayImport = map[string]string{
-	"cmd/gobuild": cobra + " " + unix + " activity cache/wire config goal hook logzip sandbox store store/digest store/drv store/drv/drvjson" +
-		" store/finalise store/gc store/nar store/sign store/storepath ui worker",
+	"cmd/gobuild": cobra + " " + unix + " activity cache/wire config goal hook logzip netprogram sandbox store store/digest store/drv store/drv/drvjson" +
+		" store/finalise store/gc store/nar store/sign store/storepath ui worker worker/proc",
 
 	"cmd/gobuild-net": "cache/fetch cache/upload cache/wire",
 
@@ -34,12 +34,14 @@ var mayImport = map[string]string{
 		" store/narinfo store/optimise store/storepath",
 	"cache/infocache": sqlite,
 	"cache/netrc":     "",
+	"builtin":          "",
+	"builtin/builders": httpproxy + " " + unix + " activity builtin cache/compress cache/netrc store/nar",
 	"cache/compress":  brotli + " " + bzip2 + " " + gzip + " " + zstd,
 	"cache/upload": unix + " activity cache cache/compress cache/wire store/digest store/fstree store/nar store/narinfo store/sign" +
 		" store/storepath",
 	"cache/wire": "activity store/digest store/storepath",
 	"config":     unix + " store/storepath",
-	"goal": bzip2 + " " + unix + " activity hook logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
+	"goal": bzip2 + " " + unix + " activity builtin hook logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/readahead store/sign store/storepath worker worker/proc",
 	"hook":        unix + " store/digest store/storepath worker/proc",
 	"logline":     "activity",

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -23,7 +24,13 @@ var jobs = map[string]func(args []string) error{
 		signal.Ignore(syscall.SIGPIPE) // it ends with its input, and leaves nothing behind
 		return fetch.Serve(os.Stdin, os.Stdout, os.Getenv)
 	},
-	wire.UploadJob: func([]string) error { return upload.Serve(os.Stdin, os.Stdout, os.Getenv) },
+	wire.UploadJob: func([]string) error {
+		// Whatever ends it, no half-written file stays in the cache.
+		signal.Ignore(syscall.SIGPIPE)
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
+		return upload.Serve(ctx, os.Stdin, os.Stdout, os.Getenv)
+	},
 }
 
 func main() {

@@ -15,9 +15,10 @@ import (
 )
 
 // Serve does what the request on in asks for and tells on out how it goes. An
-// error means that this could not be told, or that there was no request. env
-// looks up the variables that name proxies.
-func Serve(in io.Reader, out io.Writer, env func(string) string) error {
+// error means that this could not be told, or that there was no request. Whoever
+// cancels ctx has interrupted the upload. env looks up the variables that name
+// proxies.
+func Serve(ctx context.Context, in io.Reader, out io.Writer, env func(string) string) error {
 	var req wire.Upload
 	if err := json.NewDecoder(in).Decode(&req); err != nil {
 		return fmt.Errorf("reading what to upload: %w", err)
@@ -25,10 +26,14 @@ func Serve(in io.Reader, out io.Writer, env func(string) string) error {
 	if req.Version != wire.Version {
 		return fmt.Errorf("the network program is of another version than the one that started it (%d and %d)", wire.Version, req.Version)
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
+	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &reporter{out: out, broken: cancel}
-	if err := serve(ctx, &req, r, env); err != nil && !errors.Is(err, errReported) {
+	err := serve(working, &req, r, env)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted by the user")
+	}
+	if err != nil && !errors.Is(err, errReported) {
 		r.send(wire.UploadEvent{Kind: wire.UploadFailed, Text: err.Error()})
 	}
 	return r.err

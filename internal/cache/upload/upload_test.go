@@ -78,7 +78,7 @@ func serveIt(t *testing.T, req wire.Upload) []wire.UploadEvent {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := Serve(bytes.NewReader(line), &out, nil); err != nil {
+	if err := Serve(t.Context(), bytes.NewReader(line), &out, nil); err != nil {
 		t.Fatal(err)
 	}
 	var events []wire.UploadEvent
@@ -253,7 +253,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("got %q", f)
 	}
 	var out bytes.Buffer
-	if err := Serve(strings.NewReader(`{"Version":99}`), &out, nil); err == nil {
+	if err := Serve(t.Context(), strings.NewReader(`{"Version":99}`), &out, nil); err == nil {
 		t.Error("another version is served")
 	}
 	events := serveIt(t, wire.Upload{To: "file://" + t.TempDir() + "?foo=1&priority=3"})
@@ -497,7 +497,26 @@ func TestNobodyListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(bytes.NewReader(line), brokenPipe{}, nil); !errors.Is(err, io.ErrClosedPipe) {
+	if err := Serve(t.Context(), bytes.NewReader(line), brokenPipe{}, nil); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestInterrupted expects a word about it, and no half of a file.
+func TestInterrupted(t *testing.T) {
+	line, err := wire.Encode(wire.Upload{
+		Config: wire.Config{Version: wire.Version, StoreDir: string(nixStore)}, To: "file://" + t.TempDir(), Paths: goldenPaths(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out bytes.Buffer
+	if err := Serve(ctx, bytes.NewReader(line), &out, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), `"interrupted by the user"`) || strings.Contains(out.String(), wire.UploadCopied) {
+		t.Errorf("it says %s", out.String())
 	}
 }
