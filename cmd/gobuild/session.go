@@ -9,6 +9,7 @@ import (
 
 	"gobuild/internal/activity"
 	"gobuild/internal/config"
+	"gobuild/internal/netprogram"
 	"gobuild/internal/sandbox"
 	"gobuild/internal/store"
 	"gobuild/internal/store/drv"
@@ -21,6 +22,7 @@ type session struct {
 	dirs     config.Dirs
 	settings *config.Settings
 	store    *store.Store
+	network  netprogram.Program
 }
 
 // access says what a command does to the store.
@@ -45,8 +47,8 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 		KeepXattrs: s.settings.IgnoredACLs, AutoOptimise: s.settings.AutoOptimiseStore, HeldLocks: parentLocks(a.env, s.dirs.Store),
 		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
 	}
-	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") {
-		return nil, noStore(s.dirs)
+	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") && (s.dirs.Guessed || mode == reading || len(s.sources()) == 0) {
+		return nil, noStore(s.dirs) // what is asked for can be in no other store
 	}
 	if mode == writing {
 		if cfg.BuildGroup, err = s.buildGroup(); err != nil {

@@ -19,6 +19,9 @@ type Dirs struct {
 	State     string
 	Log       string
 	Conf      string
+	// Guessed says that nothing but a path argument names the store, which is
+	// not the usual one: a mistyped path could do so, too.
+	Guessed bool
 }
 
 // DirFlags is what a command line says about directories; empty fields say
@@ -32,6 +35,9 @@ type DirFlags struct {
 	Argument string // a path argument, which may lie in a store of its own
 }
 
+// usualStore is the store directory unless somebody names another.
+const usualStore = "/nix/store"
+
 // ResolveDirs decides on the directories. For each, a flag counts more than
 // the environment, and that more than the default. A store directory given by
 // a flag or an argument brings its own defaults, var/nix and var/log/nix
@@ -44,7 +50,7 @@ func ResolveDirs(env func(string) string, f DirFlags) (Dirs, error) {
 		named = storeOf(f.Argument)
 		own = named != ""
 	}
-	store, err := storepath.ParseDir(firstOf(named, "/nix/store"))
+	store, err := storepath.ParseDir(firstOf(named, usualStore))
 	if err != nil {
 		return Dirs{}, err
 	}
@@ -52,7 +58,7 @@ func ResolveDirs(env func(string) string, f DirFlags) (Dirs, error) {
 	if own {
 		varDir = path.Join(path.Dir(string(store)), "var")
 	}
-	d := Dirs{Store: store}
+	d := Dirs{Store: store, Guessed: own && f.StoreDir == "" && store != usualStore}
 	r := dirResolver{env: env, root: "/"}
 	if f.Root != "" {
 		r.take("root", f.Root, &r.root)
