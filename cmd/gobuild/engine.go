@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -85,6 +86,7 @@ func (s *session) policy() (*sandbox.Policy, error) {
 		BuildDir: c.BuildDir, SandboxBuildDir: c.SandboxBuildDir, CACert: c.SSLCertFile,
 		DevShmSize: c.SandboxDevShmSize, KVM: slices.Contains(c.SystemFeatures, "kvm"),
 		FilterSyscalls: c.FilterSyscalls, AllowNewPrivileges: c.AllowNewPrivileges, ImpersonateLinux26: c.ImpersonateLinux26,
+		KeepFor: keepFor(s.env),
 	}
 	for _, item := range c.SandboxPaths {
 		b, err := sandbox.ParseBind(item)
@@ -94,6 +96,17 @@ func (s *session) policy() (*sandbox.Policy, error) {
 		p.Paths = append(p.Paths, b)
 	}
 	return p, nil
+}
+
+// keepFor is whom the build directories of failed builds are for: whoever
+// became root to build. For others they need not change hands.
+func keepFor(env func(string) string) *sandbox.Owner {
+	uid, uidErr := strconv.ParseUint(env("SUDO_UID"), 10, 32)
+	gid, gidErr := strconv.ParseUint(env("SUDO_GID"), 10, 32)
+	if os.Geteuid() != 0 || uidErr != nil || gidErr != nil || uid == 0 || max(uid, gid) >= maxUserID {
+		return nil
+	}
+	return &sandbox.Owner{UID: uint32(uid), GID: uint32(gid)}
 }
 
 // users are the identities of builders: none for an ordinary user, whose

@@ -150,6 +150,8 @@ var cases = []testCase{
 	{name: "world", where: sandboxOnly, users: true},
 	{name: "fixedWorld", where: sandboxOnly},
 	{name: "unameLinux32"},
+	{name: "release"},
+	{name: "linux26", targets: []string{"release", "release32"}, args: []string{"--option", "impersonate-linux-26", "true"}},
 	{name: "storeInSandbox", where: sandboxOnly},
 	{name: "writesInput", where: sandboxOnly, users: true},
 	{name: "passAsFile", users: true},

@@ -172,21 +172,31 @@ func checkAncestors(dir string, lstat func(string) (owner, error), self uint32) 
 }
 
 // Keep leaves the build directory for people to look at, and removes the rest.
-// Set-id bits are taken off first: the directory becomes readable by all.
+// Set-id bits are taken off first: the directory becomes readable by all. With
+// Policy.KeepFor it is given to whom that names.
 func (w *World) Keep() error {
 	err := w.publish()
 	w.closeDirs()
 	return errors.Join(err, removeIfMade(w.chroot))
 }
 
+// publish opens the directory when all is done: until then nobody comes in.
 func (w *World) publish() error {
 	if w.buildFD < 0 {
 		return nil
 	}
-	if err := clearSetID(w.buildFD); err != nil {
-		return fmt.Errorf("keeping the build directory '%s': %w", w.BuildDir(), err)
+	var st unix.Stat_t
+	err := unix.Fstat(w.buildFD, &st)
+	if err == nil {
+		h := handover{from: st.Uid, to: w.policy.KeepFor}
+		if err = h.below(w.buildFD, 0); err == nil {
+			err = h.give(w.buildFD)
+		}
 	}
-	if err := unix.Fchmod(w.buildFD, 0o755); err != nil {
+	if err == nil {
+		err = unix.Fchmod(w.buildFD, 0o755)
+	}
+	if err != nil {
 		return fmt.Errorf("keeping the build directory '%s': %w", w.BuildDir(), err)
 	}
 	return unix.Fchmod(w.fd, 0o755)

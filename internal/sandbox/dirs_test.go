@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -209,6 +210,13 @@ func TestKeepClearsSetID(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if u := w.build.User; u != nil { // as if it had made them
+		for _, name := range []string{filepath.Dir(deep), deep, file} {
+			if err := os.Lchown(name, int(u.UID), int(u.GID)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	if err := unix.Chmod(file, 0o6755); err != nil {
 		t.Fatal(err)
 	}
@@ -226,5 +234,113 @@ func TestKeepClearsSetID(t *testing.T) {
 	}
 	if _, err := os.Lstat(chroot); !os.IsNotExist(err) {
 		t.Errorf("the chroot directory was kept: %v", err)
+	}
+}
+
+// TestKeepHandsOver gives what is the builder's, and only that, to somebody.
+func TestKeepHandsOver(t *testing.T) {
+	h := newHost(t)
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: only root gives files away")
+	}
+	h.policy.KeepFor = &Owner{UID: 4321, GID: 4322}
+	w := h.world(t, nil)
+	builder := w.build.User.UID
+	canary := filepath.Join(t.TempDir(), "canary")
+	if err := errors.Join(os.Mkdir(canary, 0o755), os.WriteFile(canary+"/file", nil, 0o600), os.Lchown(canary, int(builder), 0), os.Lchown(canary+"/file", int(builder), 0)); err != nil {
+		t.Fatal(err)
+	}
+	deep := filepath.Join(w.BuildDir(), "a", "b")
+	if err := errors.Join(os.MkdirAll(deep, 0o700), os.WriteFile(deep+"/file", nil, 0o600), os.WriteFile(deep+"/su", nil, 0o755), unix.Chmod(deep+"/su", 0o6755),
+		os.Symlink(canary, deep+"/link"), os.Symlink(canary+"/file", deep+"/file link"), unix.Mkfifo(deep+"/pipe", 0o600), os.WriteFile(deep+"/foreign", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "file", "su", "link", "file link", "pipe"} {
+		if err := os.Lchown(filepath.Join(deep, name), int(builder), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Lchown(filepath.Dir(deep), int(builder), 0), unix.Chmod(deep+"/su", 0o6755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{w.BuildDir(), filepath.Dir(deep), deep, deep + "/file", deep + "/su", deep + "/link", deep + "/file link", deep + "/pipe"} {
+		var st unix.Stat_t
+		if err := unix.Lstat(name, &st); err != nil || st.Uid != 4321 || st.Gid != 4322 || st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&setIDBits != 0 {
+			t.Errorf("'%s' belongs to %d:%d, mode %#o (%v)", name, st.Uid, st.Gid, st.Mode, err)
+		}
+	}
+	for name, want := range map[string]uint32{deep + "/foreign": 0, canary: builder, canary + "/file": builder} {
+		if o, err := lstatOwner(name); err != nil || o.uid != want {
+			t.Errorf("'%s' belongs to %d, want %d (%v)", name, o.uid, want, err)
+		}
+	}
+}
+
+// TestHandoverWhileSwapped is the attack of somebody who still holds the build
+// directory open, and exchanges directories in it for links to others.
+func TestHandoverWhileSwapped(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: only root gives files away")
+	}
+	dir := t.TempDir()
+	canary, tree := filepath.Join(dir, "canary"), filepath.Join(dir, "tree")
+	const builder = 30001
+	fill := func(top string) {
+		for i := range 50 {
+			sub := filepath.Join(top, fmt.Sprint(i))
+			if err := errors.Join(os.MkdirAll(sub, 0o755), os.WriteFile(sub+"/file", nil, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{sub, sub + "/file"} {
+				if err := os.Lchown(name, builder, builder); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	fill(canary)
+	fill(tree)
+	for i := range 50 {
+		if err := os.Symlink(filepath.Join(canary, fmt.Sprint(i)), filepath.Join(tree, fmt.Sprint("link", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd, err := unix.Open(tree, openDir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				n := fmt.Sprint(i % 50)
+				_ = unix.Renameat2(fd, n, fd, "link"+n, unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	for i := range 200 {
+		h := handover{from: builder + uint32(i), to: &Owner{UID: builder + uint32(i) + 1, GID: builder}}
+		if err := h.below(fd, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	<-done
+	err = filepath.WalkDir(canary, func(name string, _ os.DirEntry, err error) error {
+		if o, e := lstatOwner(name); name != canary && (e != nil || o.uid != builder) {
+			t.Errorf("'%s' belongs to %d (%v)", name, o.uid, e)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -25,6 +25,8 @@ type Policy struct {
 	AllowNewPrivileges bool
 	ImpersonateLinux26 bool
 
+	KeepFor *Owner // gets the build directories that are kept; nil: they stay the builder's
+
 	next   int        // number of the next build directory
 	filter []byte     // the system call filter, once assembled
 	facts  *hostFacts // once looked at

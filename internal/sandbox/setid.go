@@ -14,12 +14,24 @@ import (
 // maxDepth bounds a walk that holds a descriptor for each level.
 const maxDepth = 256
 
-// clearSetID takes the set-id bits off the files of a tree that will be open to
-// everybody: whoever ran such a file would be the build user. The filter stops
-// chmod, but a file can be created with them. dir stays the caller's.
-func clearSetID(dir int) error { return clearBelow(dir, 0) }
+// An Owner is whom a build directory that is kept is for.
+type Owner struct{ UID, GID uint32 }
 
-func clearBelow(dir, depth int) error {
+// A handover makes the files of a builder fit to be read by everybody: it takes
+// the set-id bits off, for whoever ran such a file would be the build user, and
+// may give them to somebody. The filter stops chmod, but a file can be created
+// with those bits.
+//
+// Nothing is done by name. Whoever still holds a directory of the builder's
+// open may exchange what is in it at any moment, and what has come there from
+// elsewhere is not the builder's.
+type handover struct {
+	from uint32 // the builder
+	to   *Owner // nil: the files stay the builder's
+}
+
+// below does all that is in dir, which stays the caller's.
+func (h handover) below(dir, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("it is more than %d directories deep", maxDepth)
 	}
@@ -32,7 +44,7 @@ func clearBelow(dir, depth int) error {
 	for {
 		names, err := f.Readdirnames(batch)
 		for _, name := range names {
-			if err := clearEntry(dir, name, depth); err != nil {
+			if err := h.entry(dir, name, depth); err != nil {
 				return err
 			}
 		}
@@ -45,8 +57,11 @@ func clearBelow(dir, depth int) error {
 	}
 }
 
-func clearEntry(dir int, name string, depth int) error {
+func (h handover) entry(dir int, name string, depth int) error {
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // moved away meanwhile
+	}
 	if err != nil {
 		return err
 	}
@@ -55,14 +70,28 @@ func clearEntry(dir int, name string, depth int) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return clearBelow(fd, depth+1)
-	case unix.S_IFREG:
-		if st.Mode&setIDBits != 0 {
-			// an O_PATH descriptor cannot be given to fchmod
-			return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o777)
+	if st.Uid != h.from {
+		return nil
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if err := h.below(fd, depth+1); err != nil {
+			return err
 		}
 	}
+	if err := h.give(fd); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&setIDBits != 0 {
+		// an O_PATH descriptor cannot be given to fchmod
+		return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o777)
+	}
 	return nil
+}
+
+// give changes the owner of the very thing that is open.
+func (h handover) give(fd int) error {
+	if h.to == nil {
+		return nil
+	}
+	return unix.Fchownat(fd, "", int(h.to.UID), int(h.to.GID), unix.AT_EMPTY_PATH)
 }

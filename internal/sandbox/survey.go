@@ -299,14 +299,15 @@ func (w *World) surveyInputs() ([]node, error) {
 }
 
 // personality is the execution domain of a builder: never a random address
-// layout, and what a 32-bit system expects on a 64-bit one.
+// layout, what a 32-bit system expects on a 64-bit one, and an old kernel's
+// version for the systems that had that kernel.
 func personality(system, goarch string, linux26 bool) uint64 {
 	persona := uint64(addrNoRandomize)
 	if goarch == "amd64" && system == "i686-linux" ||
 		goarch == "arm64" && (strings.HasPrefix(system, "armv") && strings.HasSuffix(system, "-linux")) {
 		persona |= perLinux32
 	}
-	if linux26 {
+	if linux26 && (system == "i686-linux" || system == "x86_64-linux") {
 		persona |= uname26
 	}
 	return persona

@@ -47,6 +47,8 @@ lib: with lib; {
     outputHashAlgo = "sha256"; outputHash = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
   };
   unameLinux32 = run "uname-32" "uname -m > $out" { system = "i686-linux"; };
+  release = run "release" "uname -r > $out; uname -m >> $out" { };
+  release32 = run "release-32" "uname -r > $out; uname -m >> $out" { system = "i686-linux"; };
   storeInSandbox = run "store-in-sandbox" "ls /nix/store > list; grep -v -e $(basename $out) list > $out; ls -ld $NIX_STORE | cut -c1-10 >> $out" { d = dep; inherit srcRef; };
   writesInput = run "writes-input" "(echo bad > $d/file) 2>/dev/null && echo wrote > $out || echo refused > $out; (echo bad > ${src}) 2>/dev/null && echo wrote >> $out || echo refused >> $out; (: > $d/new) 2>/dev/null && echo wrote >> $out || echo refused >> $out" { d = dep; };
   passAsFile = run "pass-as-file" "cat $bigPath > $out; echo \${big-unset} \${absentPath-unset} $passAsFile >> $out; basename $bigPath >> $out; stat -c %a $bigPath >> $out" {
