@@ -47,7 +47,7 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 		KeepXattrs: s.settings.IgnoredACLs, AutoOptimise: s.settings.AutoOptimiseStore, HeldLocks: parentLocks(a.env, s.dirs.Store),
 		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
 	}
-	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") && (s.dirs.Guessed || mode == reading || len(s.sources()) == 0) {
+	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") && (s.dirs.Guessed || mode == reading || !s.mayFetch()) {
 		return nil, noStore(s.dirs) // what is asked for can be in no other store
 	}
 	if mode == writing {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"gobuild/internal/builtin"
 	"gobuild/internal/cache/wire"
 	"gobuild/internal/config"
 	"gobuild/internal/goal"
@@ -16,27 +17,49 @@ func (s *session) sources() ([]goal.Source, error) {
 		if c.AutoOptimiseStore {
 			links = s.dirs.RealStore + "/.links"
 		}
-		sources = append(sources, goal.NewCaches(s.cacheConfig(), networkProgram(), config.Environ(), links))
+		sources = append(sources, goal.NewCaches(s.cacheConfig(), s.networkProgram(), config.Environ(), links))
 	}
 	return sources, err
 }
 
+// mayFetch tells whether there are sources at all.
+func (s *session) mayFetch() bool {
+	c := s.settings
+	return c.Substitute && (len(c.Substituters) > 0 || s.env("NIX_SUBSTITUTERS") != "")
+}
+
 // networkProgram is asked for what to execute when it is first needed.
-func networkProgram() func() (string, error) {
-	program := &netprogram.Program{}
+func (s *session) networkProgram() func() (string, error) {
 	return func() (string, error) {
-		fd, err := program.Open()
+		fd, err := s.network.Open()
 		return netprogram.Path(fd), err
 	}
+}
+
+// builtins is what the builders that are built in need.
+func (s *session) builtins() goal.Builtins {
+	c := s.settings
+	return goal.Builtins{
+		Program: s.network.Open, NetrcFile: c.NetrcFile, CAFile: c.SSLCertFile,
+		Fetch: builtin.Fetch{
+			Mirrors: c.HashedMirrors, UserAgent: s.userAgent(), HTTP2: c.HTTP2, Attempts: c.DownloadAttempts,
+			ConnectTimeout: c.ConnectTimeout, StallTimeout: c.StalledDownloadTimeout, Speed: c.DownloadSpeed,
+		},
+	}
+}
+
+// userAgent is what servers are told that we are.
+func (s *session) userAgent() string {
+	agent := "gobuild/" + version
+	if suffix := s.settings.UserAgentSuffix; suffix != "" {
+		agent += " " + suffix
+	}
+	return agent
 }
 
 // cacheConfig is what the network program must know of the settings.
 func (s *session) cacheConfig() wire.Config {
 	c := s.settings
-	agent := "gobuild/" + version
-	if c.UserAgentSuffix != "" {
-		agent += " " + c.UserAgentSuffix
-	}
 	return wire.Config{
 		StoreDir: string(s.dirs.Store), Substituters: c.Substituters,
 		TrustedKeys: c.TrustedPublicKeys, RequireSigs: c.RequireSigs,
@@ -44,7 +67,7 @@ func (s *session) cacheConfig() wire.Config {
 		ConnectTimeout: c.ConnectTimeout, StallTimeout: c.StalledDownloadTimeout, DownloadSpeed: c.DownloadSpeed,
 		PositiveTTL: c.NarinfoCachePositiveTTL, NegativeTTL: c.NarinfoCacheNegativeTTL,
 		CacheFile: s.dirs.State + "/db/gobuild-narinfo.sqlite",
-		NetrcFile: c.NetrcFile, CAFile: c.SSLCertFile, UserAgent: agent,
+		NetrcFile: c.NetrcFile, CAFile: c.SSLCertFile, UserAgent: s.userAgent(),
 		KeepXattrs: c.IgnoredACLs, Fsync: c.FsyncStorePaths,
 	}
 }

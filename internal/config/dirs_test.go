@@ -9,24 +9,24 @@ func TestResolveDirs(t *testing.T) {
 		flags DirFlags
 		want  Dirs
 	}{
-		{nil, DirFlags{}, Dirs{"/nix/store", "/nix/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix"}},
-		{map[string]string{"NIX_STORE": "/b/store"}, DirFlags{}, Dirs{"/b/store", "/b/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix"}},
+		{nil, DirFlags{}, Dirs{"/nix/store", "/nix/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix", false}},
+		{map[string]string{"NIX_STORE": "/b/store"}, DirFlags{}, Dirs{"/b/store", "/b/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix", false}},
 		{map[string]string{"NIX_STORE": "/b/store", "NIX_STORE_DIR": "/a/store/"}, DirFlags{Argument: drv},
-			Dirs{"/a/store", "/a/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix"}},
-		{nil, DirFlags{StoreDir: "/p/s"}, Dirs{"/p/s", "/p/s", "/p/var/nix", "/p/var/log/nix", "/etc/nix"}},
-		{nil, DirFlags{StoreDir: "/s"}, Dirs{"/s", "/s", "/var/nix", "/var/log/nix", "/etc/nix"}},
-		{nil, DirFlags{StoreDir: "/p/s", Argument: drv}, Dirs{"/p/s", "/p/s", "/p/var/nix", "/p/var/log/nix", "/etc/nix"}},
-		{nil, DirFlags{Argument: drv + "!out"}, Dirs{"/w/store", "/w/store", "/w/var/nix", "/w/var/log/nix", "/etc/nix"}},
-		{nil, DirFlags{Argument: drv + "/a/00000000000000000000000000000000-y"}, Dirs{"/w/store", "/w/store", "/w/var/nix", "/w/var/log/nix", "/etc/nix"}},
-		{nil, DirFlags{Argument: "/plain/file"}, Dirs{"/nix/store", "/nix/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix"}},
-		{nil, DirFlags{Argument: "x"}, Dirs{"/nix/store", "/nix/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix"}},
+			Dirs{"/a/store", "/a/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix", false}},
+		{nil, DirFlags{StoreDir: "/p/s"}, Dirs{"/p/s", "/p/s", "/p/var/nix", "/p/var/log/nix", "/etc/nix", false}},
+		{nil, DirFlags{StoreDir: "/s"}, Dirs{"/s", "/s", "/var/nix", "/var/log/nix", "/etc/nix", false}},
+		{nil, DirFlags{StoreDir: "/p/s", Argument: drv}, Dirs{"/p/s", "/p/s", "/p/var/nix", "/p/var/log/nix", "/etc/nix", false}},
+		{nil, DirFlags{Argument: drv + "!out"}, Dirs{"/w/store", "/w/store", "/w/var/nix", "/w/var/log/nix", "/etc/nix", true}},
+		{nil, DirFlags{Argument: drv + "/a/00000000000000000000000000000000-y"}, Dirs{"/w/store", "/w/store", "/w/var/nix", "/w/var/log/nix", "/etc/nix", true}},
+		{nil, DirFlags{Argument: "/plain/file"}, Dirs{"/nix/store", "/nix/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix", false}},
+		{nil, DirFlags{Argument: "x"}, Dirs{"/nix/store", "/nix/store", "/nix/var/nix", "/nix/var/log/nix", "/etc/nix", false}},
 		{map[string]string{"NIX_STATE_DIR": "/st", "NIX_LOG_DIR": "/lg", "NIX_CONF_DIR": "/cf"}, DirFlags{StoreDir: "/p/s"},
-			Dirs{"/p/s", "/p/s", "/st", "/lg", "/cf"}},
+			Dirs{"/p/s", "/p/s", "/st", "/lg", "/cf", false}},
 		{map[string]string{"NIX_STATE_DIR": "/st", "NIX_LOG_DIR": "/lg", "NIX_CONF_DIR": "/cf"},
-			DirFlags{StateDir: "/fs", LogDir: "/fl", ConfDir: "/fc"}, Dirs{"/nix/store", "/nix/store", "/fs", "/fl", "/fc"}},
-		{nil, DirFlags{Root: "/mnt/"}, Dirs{"/nix/store", "/mnt/nix/store", "/mnt/nix/var/nix", "/mnt/nix/var/log/nix", "/etc/nix"}},
+			DirFlags{StateDir: "/fs", LogDir: "/fl", ConfDir: "/fc"}, Dirs{"/nix/store", "/nix/store", "/fs", "/fl", "/fc", false}},
+		{nil, DirFlags{Root: "/mnt/"}, Dirs{"/nix/store", "/mnt/nix/store", "/mnt/nix/var/nix", "/mnt/nix/var/log/nix", "/etc/nix", false}},
 		{map[string]string{"NIX_STATE_DIR": "/st"}, DirFlags{Root: "/mnt", StoreDir: "/p/s", LogDir: "/fl"},
-			Dirs{"/p/s", "/mnt/p/s", "/mnt/st", "/fl", "/etc/nix"}},
+			Dirs{"/p/s", "/mnt/p/s", "/mnt/st", "/fl", "/etc/nix", false}},
 	} {
 		got, err := ResolveDirs(environ(c.env), c.flags)
 		if err != nil || got != c.want {
