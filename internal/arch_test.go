@@ -22,21 +22,21 @@ import (
 // others by their whole path. A package that is not here may not exist; an
 // entry that is not used may not stay.
 var mayImport = map[string]string{
-	"cmd/gobuild": cobra + " " + unix + " activity cache/wire config goal hook logzip netprogram sandbox store store/digest store/drv store/drv/drvjson" +
+	"cmd/gobuild": cobra + " " + unix + " activity builtin cache/wire config goal hook logzip netprogram sandbox store store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/sign store/storepath ui worker worker/proc",
 
-	"cmd/gobuild-net": "cache/fetch cache/upload cache/wire",
+	"cmd/gobuild-net": "builtin builtin/builders cache/fetch cache/upload cache/wire",
 
 	"activity": "",
 	"cache": aws + " " + httpproxy + " " + unix + " activity cache/compress cache/infocache cache/netrc cache/wire store/narinfo" +
 		" store/sign store/storepath",
 	"cache/fetch": unix + " activity cache cache/compress cache/wire store/digest store/finalise store/fstree store/nar" +
 		" store/narinfo store/optimise store/storepath",
-	"cache/infocache": sqlite,
-	"cache/netrc":     "",
+	"cache/infocache":  sqlite,
+	"cache/netrc":      "",
 	"builtin":          "",
 	"builtin/builders": httpproxy + " " + unix + " activity builtin cache/compress cache/netrc store/nar",
-	"cache/compress":  brotli + " " + bzip2 + " " + gzip + " " + zstd,
+	"cache/compress":   brotli + " " + bzip2 + " " + gzip + " " + zstd,
 	"cache/upload": unix + " activity cache cache/compress cache/wire store/digest store/fstree store/nar store/narinfo store/sign" +
 		" store/storepath",
 	"cache/wire": "activity store/digest store/storepath",
@@ -48,6 +48,7 @@ var mayImport = map[string]string{
 	"logzip":      bzip2 + " " + unix,
 	"netprogram":  unix,
 	"protocol":    "store/digest store/drv store/storepath",
+	"remote":      unix + " protocol store store/archive store/digest store/nar store/storepath",
 	"sandbox":     unix + " store/pathlock worker/proc",
 	"ui":          unix + " activity store/storepath",
 	"worker":      unix + " worker/proc",
@@ -73,6 +74,7 @@ var mayImport = map[string]string{
 
 	"bench":               sqlite + " " + unix + " store/digest store/drv store/storepath",
 	"conformance":         "",
+	"remote/sshtest":      "",
 	"conformance/nixtest": sqlite,
 }
 
@@ -97,7 +99,7 @@ var inTheLoop = []string{"goal", "hook", "logline", "sandbox", "store", "worker"
 var mains = []string{"cmd/gobuild/main.go", "cmd/gobuild-net/main.go"}
 
 // notTheProgram are a command for developers, and the support of tests.
-var notTheProgram = []string{"bench", "conformance", "conformance/nixtest"}
+var notTheProgram = []string{"bench", "conformance", "conformance/nixtest", "remote/sshtest"}
 
 const (
 	maxFileLines     = 400
@@ -208,7 +210,7 @@ func TestLayers(t *testing.T) {
 			switch {
 			case pkg == "worker" && (p == "goal" || strings.HasPrefix(p, "store")):
 				t.Errorf("the scheduler knows goals by an interface only; it may not import '%s'", p)
-			case p == "store" && !slices.Contains([]string{"cmd/gobuild", "goal", "store/archive", "store/gc"}, pkg):
+			case p == "store" && !slices.Contains([]string{"cmd/gobuild", "goal", "remote", "store/archive", "store/gc"}, pkg):
 				t.Errorf("'%s' may not name the database: it may not import 'store'", pkg)
 			case p == "goal" && pkg != "cmd/gobuild", p == "config" && pkg != "cmd/gobuild", p == "ui" && pkg != "cmd/gobuild":
 				t.Errorf("'%s' may not import '%s', which is for the command line", pkg, p)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"gobuild/internal/builtin"
+	"gobuild/internal/builtin/builders"
 	"gobuild/internal/cache/fetch"
 	"gobuild/internal/cache/upload"
 	"gobuild/internal/cache/wire"
@@ -20,6 +22,7 @@ import (
 // jobs are what this program can be started for: its first argument names one
 // of them. An error ends the program with its message and exit status 1.
 var jobs = map[string]func(args []string) error{
+	builtin.Job: builders.Main,
 	"substitute": func([]string) error {
 		signal.Ignore(syscall.SIGPIPE) // it ends with its input, and leaves nothing behind
 		return fetch.Serve(os.Stdin, os.Stdout, os.Getenv)

@@ -48,7 +48,7 @@ func (s *session) engine() (*goal.Engine, error) {
 		Sandbox: policy, Users: users, StrictFixed: true, SecretKeys: c.SecretKeyFiles,
 		RunDiffHook: c.RunDiffHook, DiffHook: c.DiffHook, HookEnv: config.Environ(),
 		BuildHook: buildHook, PreBuildHook: c.PreBuildHook, PostBuildHook: c.PostBuildHook, PostBuildEnv: s.postBuildEnv(),
-		Getenv: s.impureEnv, Interrupted: interrupts(),
+		Builtins: s.builtins(), Getenv: s.impureEnv, Interrupted: interrupts(),
 	}, s.logger())
 }
 

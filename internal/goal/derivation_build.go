@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -79,7 +78,7 @@ func (d *Derivation) startBuilder() (_ step, _ worker.Wait, err error) {
 	if a.sandboxed, err = d.eng.isolate(d.path, a.options, a.drv.IsFixed()); err != nil {
 		return nil, worker.Done, err
 	}
-	if d.outline.Builtin {
+	if d.outline.Builtin && !d.knowsBuiltin() {
 		return nil, worker.Done, d.refuseBuiltin()
 	}
 	if ok, err := a.acquireUser(); err != nil {
@@ -140,23 +139,6 @@ func sweepError(u *sandbox.User, h *worker.Handle) error {
 		return nil
 	}
 	return fmt.Errorf("killing the processes of user %d: the process for that %s", u.UID, h.Status())
-}
-
-// refuseBuiltin fails a derivation whose builder would have to be part of this
-// program, as if it had been started.
-func (d *Derivation) refuseBuiltin() (err error) {
-	a, e := d.attempt, d.eng
-	if a.log, err = e.openLog(d.path); err != nil {
-		return err
-	}
-	d.announce("")
-	name := strings.TrimPrefix(a.drv.Builder, drv.BuiltinPrefix)
-	d.logged([]byte(fmt.Sprintf("error: unsupported builtin builder '%s'\n", name)))
-	_ = a.lines.Close()
-	return d.buildFailed(&BuildError{
-		Drv: d.path, Status: PermanentFailure, Tail: a.tail.Lines(), Logged: a.log.path != "",
-		Err: fmt.Errorf("builder for '%s' failed with exit code 1", d.path),
-	})
 }
 
 // readRecipe reads the whole derivation, which planning had dropped.
@@ -225,6 +207,7 @@ func (d *Derivation) prepare() (err error) {
 // launch starts the builder in its world.
 func (d *Derivation) launch() (step, worker.Wait, error) {
 	command, err := d.command()
+	defer closeFiles(&command)
 	if err == nil {
 		d.attempt.log, err = d.eng.openLog(d.path)
 	}
@@ -314,6 +297,9 @@ func (d *Derivation) build() *sandbox.Build {
 // command is the builder with its arguments, environment and files.
 func (d *Derivation) command() (sandbox.Command, error) {
 	a, e := d.attempt, d.eng
+	if d.outline.Builtin {
+		return d.builtinCommand()
+	}
 	env, files := environ(environInput{
 		Drv: a.drv, Options: a.options, StoreDir: string(e.store.Dir()),
 		BuildDir: a.world.BuildDirInside(), Cores: e.opt.Cores, Fixed: a.drv.IsFixed(), Impure: e.opt.Getenv,

@@ -71,7 +71,7 @@ type Options struct {
 	PostBuildEnv     []string       // its environment, to which it says what was built
 	Sources          []Source       // of substitutes, in order of preference
 	Builtins         Builtins
-	AlwaysSubstitute bool           // also what asks not to be substituted
+	AlwaysSubstitute bool // also what asks not to be substituted
 	Getenv           func(string) string
 	Now              func() time.Time
 	Interrupted      func() error

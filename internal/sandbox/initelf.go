@@ -33,7 +33,7 @@ func (p *Policy) initProgram() string {
 // the process lives. The descriptor is for reading only: a file that is open
 // for writing cannot be executed.
 func programFile(elf []byte) (int, error) {
-	fd, err := memoryFile(elf)
+	fd, err := MemoryFile(elf)
 	if err != nil {
 		return -1, err
 	}

@@ -22,7 +22,7 @@ func TestProgram(t *testing.T) {
 	defer proc.Close(program)
 	var files []int
 	for _, text := range []string{"first", "second"} {
-		fd, err := memoryFile([]byte(text))
+		fd, err := MemoryFile([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func checkStrings(c Command) error {
 
 // run starts an init, which is in the given program, with a plan.
 func run(program string, pl *plan, s *survey, logW int) (*proc.Process, *Report, error) {
-	planFD, err := memoryFile(pl.encode())
+	planFD, err := MemoryFile(pl.encode())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,10 +84,10 @@ func startError(err error) error {
 	return &SetupError{Step: "starting the builder's first process", Err: err, Hint: diagnose(needsNamespaces, err)}
 }
 
-// memoryFile makes a file of data that has no name. A pipe would block on a
-// long plan.
-func memoryFile(data []byte) (int, error) {
-	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
+// MemoryFile makes a file of data that has no name, to be read from its start,
+// for the caller to close. A pipe would block when there is much.
+func MemoryFile(data []byte) (int, error) {
+	fd, err := unix.MemfdCreate("gobuild", unix.MFD_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("creating a memory file: %w", err)
 	}
@@ -98,6 +98,10 @@ func memoryFile(data []byte) (int, error) {
 			return -1, fmt.Errorf("writing a memory file: %w", err)
 		}
 		data = data[max(n, 0):]
+	}
+	if _, err := unix.Seek(fd, 0, 0); err != nil {
+		proc.Close(fd)
+		return -1, fmt.Errorf("rewinding a memory file: %w", err)
 	}
 	return fd, nil
 }
