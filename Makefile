@@ -56,7 +56,7 @@ tools:
 	@scripts/need.sh go=golang-go cc=gcc /usr/include/stdio.h=libc6-dev /usr/include/lzma.h=liblzma-dev
 
 test-tools: tools
-	@scripts/need.sh busybox=busybox-static nix-store=nix-bin nix-instantiate=nix-bin flock=util-linux
+	@scripts/need.sh busybox=busybox-static nix-store=nix-bin nix-instantiate=nix-bin flock=util-linux /usr/sbin/sshd=openssh-server ssh=openssh-client
 
 demo: build ## build real software with gobuild, in ./demo-store
 	demo/run.sh

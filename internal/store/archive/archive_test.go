@@ -57,7 +57,7 @@ func newStore(t testing.TB) *store.Store {
 func importAll(t testing.TB, s *store.Store, stream []byte) ([]storepath.Path, error) {
 	t.Helper()
 	in := bytes.NewReader(stream)
-	return archive.Import(protocol.NewReader(in), s)
+	return archive.Import(protocol.NewReader(in), s, nil)
 }
 
 func export(s *store.Store, paths ...storepath.Path) ([]byte, error) {
@@ -239,6 +239,31 @@ func TestChangedPathsAreNotExported(t *testing.T) {
 	}
 }
 
+func TestTheJudgeDecides(t *testing.T) {
+	s := newStore(t)
+	refusal := errors.New("not this one")
+	seen := 0
+	paths, err := archive.Import(protocol.NewReader(bytes.NewReader(readGolden(t, "export/user-closure.export"))), s, func(info *store.Info) error {
+		if seen++; seen == 3 {
+			return refusal
+		}
+		info.Deriver = ""
+		return nil
+	})
+	if !errors.Is(err, refusal) || len(paths) != 2 || seen != 3 {
+		t.Fatalf("%v, %v", paths, err)
+	}
+	all, err := s.AllValid()
+	if err != nil || len(all) != 2 {
+		t.Errorf("valid: %v, %v", all, err)
+	}
+	for _, p := range all {
+		if info, err := s.Info(p); err != nil || info.Deriver != "" {
+			t.Errorf("%+v, %v", info, err)
+		}
+	}
+}
+
 // fileInfo describes the archive of a file with a name that means nothing.
 func fileInfo(text string) (store.Info, []byte) {
 	var b bytes.Buffer
@@ -285,7 +310,7 @@ func TestReceiveRefuses(t *testing.T) {
 		"flat address": {func(i *store.Info) { i.CA = address(storepath.Flat, digest.SHA1, "x") }, "hash mismatch importing path"},
 		"text address": {func(i *store.Info) { i.CA = address(storepath.Text, digest.SHA256, "x") }, "hash mismatch importing path"},
 		"nar address":  {func(i *store.Info) { i.CA = address(storepath.NAR, digest.SHA256, "x") }, "hash mismatch importing path"},
-		"git address":  {func(i *store.Info) { i.CA = address(storepath.Git, digest.SHA1, "x") }, "cannot verify the content address"},
+		"git address":  {func(i *store.Info) { i.CA = address(storepath.Git, digest.SHA1, "x") }, "of a kind that is not supported"},
 		"wrong name":   {func(i *store.Info) { i.CA = address(storepath.Flat, digest.SHA256, "hello, world") }, "claims to be content-addressed but isn't"},
 		"self reference": {func(i *store.Info) {
 			i.References, i.CA = []storepath.Path{i.Path}, address(storepath.NAR, digest.SHA256, "x")
@@ -450,7 +475,7 @@ func FuzzImport(f *testing.F) {
 	}
 	s := newStore(f) // shared: what is valid already is another case
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		paths, err := archive.Import(protocol.NewReader(bytes.NewReader(stream)), s)
+		paths, err := archive.Import(protocol.NewReader(bytes.NewReader(stream)), s, nil)
 		if err == nil && len(paths) > 0 {
 			if _, err := export(s, paths...); err != nil {
 				t.Error(err)

@@ -10,11 +10,15 @@ import (
 	"gobuild/internal/store/storepath"
 )
 
+// A Judge sees each path before it becomes valid. It may refuse it, and say
+// what else is known of it.
+type Judge func(*store.Info) error
+
 // Import reads one export and makes its paths valid, one after the other; it
 // returns them in the order of the stream, those too that were valid before.
 // After an error the paths before it stay valid. Signatures in the stream
-// count for nothing: who may import is for the caller to decide.
-func Import(r *protocol.Reader, s *store.Store) ([]storepath.Path, error) {
+// count for nothing; a judge, if there is one, has to know what may come.
+func Import(r *protocol.Reader, s *store.Store, judge Judge) ([]storepath.Path, error) {
 	var paths []storepath.Path
 	for {
 		more := r.Uint64()
@@ -26,7 +30,7 @@ func Import(r *protocol.Reader, s *store.Store) ([]storepath.Path, error) {
 		case more != 1:
 			return paths, errNoExport
 		}
-		p, err := importOne(r, s)
+		p, err := importOne(r, s, judge)
 		if err != nil {
 			return paths, err
 		}
@@ -38,7 +42,7 @@ func ended(r *protocol.Reader) error {
 	return fmt.Errorf("reading an export: %w", r.Err())
 }
 
-func importOne(r *protocol.Reader, s *store.Store) (storepath.Path, error) {
+func importOne(r *protocol.Reader, s *store.Store, judge Judge) (storepath.Path, error) {
 	tree, err := unpack(s, r)
 	if err != nil {
 		return "", fmt.Errorf("importing a path: %w", err)
@@ -60,6 +64,11 @@ func importOne(r *protocol.Reader, s *store.Store) (storepath.Path, error) {
 	info.References = slices.Compact(info.References)
 	if info.Deriver != "" && !info.Deriver.IsDerivation() {
 		return "", errors.New("importing path '" + string(info.Path) + "': its deriver '" + string(info.Deriver) + "' is not a derivation")
+	}
+	if judge != nil {
+		if err := judge(&info); err != nil {
+			return "", err
+		}
 	}
 	if err := tree.adopt(s, info); err != nil {
 		return "", fmt.Errorf("importing path '%s': %w", info.Path, err)

@@ -32,15 +32,7 @@ func Receive(s *store.Store, info store.Info, r io.Reader) error {
 	} else if valid {
 		return nar.Skip(r)
 	}
-	address, err := newAddress(&info)
-	if err != nil {
-		return err
-	}
-	in := io.Reader(&sizedReader{r: r, left: info.NarSize, path: info.Path})
-	if address.stream != nil {
-		in = io.TeeReader(in, address.stream)
-	}
-	tree, err := unpack(s, in)
+	tree, err := unpack(s, &sizedReader{r: r, left: info.NarSize, path: info.Path})
 	if err != nil {
 		return fmt.Errorf("receiving path '%s': %w", info.Path, err)
 	}
@@ -50,9 +42,6 @@ func Receive(s *store.Store, info store.Info, r io.Reader) error {
 		return &MismatchError{string(info.Path), fmt.Sprintf("%d bytes", info.NarSize), fmt.Sprintf("%d bytes", tree.size)}
 	case tree.hash != info.NarHash:
 		return &MismatchError{string(info.Path), info.NarHash.SRI(), tree.hash.SRI()}
-	}
-	if err := address.verify(&info, tree.path()); err != nil {
-		return err
 	}
 	return tree.adopt(s, info)
 }
@@ -118,8 +107,11 @@ func (c *counter) Write(b []byte) (int, error) {
 	return c.Hash.Write(b)
 }
 
-// adopt gives the tree its path.
+// adopt gives the tree its path, if it has the content address that is claimed.
 func (t *tree) adopt(s *store.Store, info store.Info) error {
+	if err := t.verify(&info); err != nil {
+		return err
+	}
 	if links := s.Links(); links != "" {
 		o := optimise.Options{Links: links, Name: string(info.Path)}
 		if _, err := finalise.HashAndLink(t.path(), o); err != nil {
@@ -129,52 +121,43 @@ func (t *tree) adopt(s *store.Store, info store.Info) error {
 	return s.Adopt(info, t.path())
 }
 
-// An address verifies that contents have the content address that is claimed
-// for them.
-type address struct {
-	stream io.Writer // gets the archive; nil if that does not help
-	sum    func() digest.Digest
-}
-
-// newAddress prepares for the claim of info. Without one there is nothing to
-// verify.
-func newAddress(info *store.Info) (address, error) {
-	ca := info.CA
-	algo := ca.Digest.Algorithm()
-	switch {
-	case !ca.Digest.IsSet() || ca.Method == storepath.Flat || ca.Method == storepath.Text:
-		return address{}, nil
-	case ca.Method != storepath.NAR:
-		return address{}, fmt.Errorf("cannot verify the content address '%s' of path '%s'", ca, info.Path)
-	case slices.Contains(info.References, info.Path):
-		m, err := refscan.NewModulo(algo, info.Path.HashPart())
-		if err != nil {
-			return address{}, err
-		}
-		return address{m, m.Digest}, nil
-	}
-	sum := algo.New()
-	return address{sum, func() digest.Digest { return digest.FromHash(algo, sum) }}, nil
-}
-
-func (a *address) verify(info *store.Info, tree string) error {
-	ca := info.CA
-	if !ca.Digest.IsSet() {
+func (t *tree) verify(info *store.Info) error {
+	if !info.CA.Digest.IsSet() {
 		return nil
 	}
-	var got digest.Digest
-	if a.stream != nil {
-		got = a.sum()
-	} else {
-		var err error
-		if got, err = hashFile(tree, ca.Digest.Algorithm()); err != nil {
-			return fmt.Errorf("verifying the content address of path '%s': %w", info.Path, err)
-		}
+	got, err := t.address(info)
+	if err != nil {
+		return fmt.Errorf("verifying the content address of path '%s': %w", info.Path, err)
 	}
-	if got != ca.Digest {
-		return &MismatchError{string(info.Path), ca.Digest.SRI(), got.SRI()}
+	if got != info.CA.Digest {
+		return &MismatchError{string(info.Path), info.CA.Digest.SRI(), got.SRI()}
 	}
 	return nil
+}
+
+// address is what the digest of the content address should be.
+func (t *tree) address(info *store.Info) (digest.Digest, error) {
+	algo := info.CA.Digest.Algorithm()
+	switch {
+	case info.CA.Method == storepath.Flat || info.CA.Method == storepath.Text:
+		return hashFile(t.path(), algo)
+	case info.CA.Method != storepath.NAR:
+		return digest.Digest{}, fmt.Errorf("'%s' is of a kind that is not supported", info.CA)
+	case slices.Contains(info.References, info.Path):
+		m, err := refscan.NewModulo(algo, info.Path.HashPart())
+		if err == nil {
+			err = nar.Dump(m, t.path())
+		}
+		if err != nil {
+			return digest.Digest{}, err
+		}
+		return m.Digest(), nil
+	case algo == digest.SHA256:
+		return t.hash, nil
+	}
+	sum := algo.New()
+	err := nar.Dump(sum, t.path())
+	return digest.FromHash(algo, sum), err
 }
 
 // hashFile hashes the contents of what must be a plain file.
