@@ -9,8 +9,9 @@ import (
 	"gobuild/internal/worker"
 )
 
-// examineOutputs finds out, in a repair, which wanted outputs have the contents
-// that were registered.
+// examineOutputs finds out, in a repair, which outputs have the contents that
+// were registered: also those that nobody has asked for, since a build would
+// make them again.
 func (d *Derivation) examineOutputs() (step, worker.Wait, error) {
 	var valid []storepath.Path
 	for _, o := range d.outline.Outputs {
@@ -18,7 +19,7 @@ func (d *Derivation) examineOutputs() (step, worker.Wait, error) {
 		if err != nil {
 			return nil, worker.Done, err
 		}
-		if ok && d.wants(o.ID) {
+		if ok {
 			valid = append(valid, o.Path)
 		}
 	}
