@@ -33,7 +33,8 @@ func (a *app) copyCommand() *cobra.Command {
 		Use:   "copy --to URL PATH...",
 		Short: "Copy paths to a binary cache",
 		Long: `Copy writes paths and all that they refer to into a binary cache, from which others
-can fetch them. What is there already is left as it is.
+can fetch them. What is there already is left as it is. A derivation stands for
+its own file; DRV^out and DRV^* stand for its outputs.
 
 The URL is file:///DIR, http(s)://HOST/PATH (files are PUT there) or
 s3://BUCKET?region=REGION. Its parameters say how to write:

@@ -136,6 +136,15 @@ func Command(t testing.TB, s *Store, args []string) *Running {
 	return Engine{Name: args[0]}.start(t, s, args, nil)
 }
 
+// Run runs any program with that environment, as it is.
+func Run(t testing.TB, s *Store, args []string) Result {
+	t.Helper()
+	return Engine{Name: args[0]}.start(t, s, args, nil).Wait(t)
+}
+
+// Program is the gobuild to test, for commands that do not realise.
+func Program(t testing.TB) string { return gobuildBinary(t) }
+
 func (e Engine) start(t testing.TB, s *Store, args, env []string) *Running {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
