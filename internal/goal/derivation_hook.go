@@ -201,7 +201,9 @@ func (d *Derivation) hookExited() (step, worker.Wait, error) {
 		a.killed.Tail, a.killed.Logged = a.tail.Lines(), a.log.path != ""
 		return nil, worker.Done, d.hookFailed(a.killed)
 	case !a.status.OK():
-		return nil, worker.Done, d.hookFailed(d.hookError())
+		failure := d.hookError()
+		d.remember(failure, a.status)
+		return nil, worker.Done, d.hookFailed(failure)
 	}
 	valid, err := d.validNow()
 	if err != nil {
