@@ -81,3 +81,44 @@ func BenchmarkTrivialOutput(b *testing.B) {
 		must(b, err)
 	}
 }
+
+// BenchmarkLinking is what linking equal files adds: nothing has an equal, or
+// everything has.
+func BenchmarkLinking(b *testing.B) {
+	const size, files = 64 << 20, 2000
+	for _, shape := range []struct {
+		name  string
+		links bool
+		equal bool
+	}{{"not asked for", false, false}, {"all different", true, false}, {"all equal", true, true}} {
+		b.Run(shape.name, func(b *testing.B) {
+			dir := scratch(b)
+			b.SetBytes(size)
+			for b.Loop() {
+				b.StopTimer()
+				src := filepath.Join(dir, "src")
+				must(b, os.Mkdir(src, 0o755))
+				data := make([]byte, size/files)
+				for i := range files {
+					if !shape.equal {
+						data[0], data[1] = byte(i), byte(i>>8)
+					}
+					must(b, os.WriteFile(filepath.Join(src, fmt.Sprint(i)), data, 0o644))
+				}
+				req := one(Output{Path: src})
+				if shape.links {
+					req.Links = filepath.Join(dir, ".links")
+				}
+				b.StartTimer()
+				_, err := Run(req)
+				must(b, err)
+				b.StopTimer()
+				_, err = fstree.RemoveAll(src)
+				must(b, err)
+				_, err = fstree.RemoveAll(filepath.Join(dir, ".links"))
+				must(b, err)
+				b.StartTimer()
+			}
+		})
+	}
+}
