@@ -14,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"gobuild/internal/netprogram"
 	"gobuild/internal/sandbox"
 )
 
@@ -197,6 +198,12 @@ func condition(cond string) (bool, error) {
 	case "cc":
 		_, err := exec.LookPath("cc")
 		return err == nil, nil
+	case "net": // "make" has built the network program
+		fd, err := netprogram.Open()
+		if err != nil {
+			return false, nil
+		}
+		return true, syscall.Close(fd)
 	case "sandbox": // a shell for builders; the kernel's part is not optional
 		return sandbox.DefaultShell() != "", nil
 	}

@@ -111,7 +111,7 @@ func (u *uploader) pack(ctx context.Context, it *item) (_ *packed, err error) {
 		return nil, fmt.Errorf("archiving '%s': %w", it.Path, err)
 	}
 	if got := digest.FromHash(digest.SHA256, a.hash); got != it.NarHash || a.size != it.NarSize {
-		return nil, fmt.Errorf("hash of path '%s' has changed from '%s' to '%s'; see 'nix-store --verify-path'", it.Path, it.NarHash, got)
+		return nil, fmt.Errorf("hash of path '%s' has changed from '%s' to '%s'; 'gobuild repair-path' restores what was changed", it.Path, it.NarHash, got)
 	}
 	a.tell()
 	p.hash = digest.FromHash(digest.SHA256, fileHash)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"gobuild/internal/cache"
+	"gobuild/internal/cache/compress"
 	"gobuild/internal/cache/wire"
 	"gobuild/internal/store/narinfo"
 	"gobuild/internal/store/sign"
@@ -49,6 +50,12 @@ func newUploader(c cache.Cache, req *wire.Upload, p params, r *reporter) (*uploa
 	u := &uploader{
 		params: p, cache: c, req: req, report: r, byPath: make(map[storepath.Path]*item, len(req.Paths)),
 		presses: make(chan struct{}, max(runtime.GOMAXPROCS(0), 1)),
+	}
+	// What is wrong with the method or the level is better said once.
+	if w, err := compress.NewWriter(p.compression, io.Discard, p.level, p.parallel); err != nil {
+		return nil, err
+	} else if err := w.Close(); err != nil {
+		return nil, err
 	}
 	if p.secretKey != "" {
 		key, err := sign.ReadSecret(p.secretKey)
