@@ -117,7 +117,11 @@ func (u *uploader) run(ctx context.Context) error {
 func (u *uploader) each(n int, do func(i int)) {
 	var next atomic.Int64
 	var all sync.WaitGroup
-	for range min(n, max(min(u.req.Connections, maxWorkers), 1)) {
+	workers := maxWorkers
+	if c := u.req.Connections; c > 0 { // else there is no limit
+		workers = min(c, maxWorkers)
+	}
+	for range min(n, workers) {
 		all.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
