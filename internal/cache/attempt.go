@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"gobuild/internal/activity"
@@ -164,7 +163,7 @@ func (s *server) attempt(ctx context.Context, r *request) (*answer, error) {
 		return nil, final.err
 	case slow:
 		return nil, s.health.failed(contact.started, fmt.Errorf("it did not answer within %v", limit))
-	case !connected, errors.Is(err, syscall.ETIMEDOUT):
+	case !connected:
 		return nil, s.health.failed(contact.started, err)
 	}
 	if passing, ok := errors.AsType[*passingError](err); ok {

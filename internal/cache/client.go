@@ -145,6 +145,8 @@ var errLocal = errors.New("a redirection leads to this machine, which is refused
 // services of this machine, whatever name it gives them.
 func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, error) {
 	if n.opt.dial != nil {
+		ctx, cancel := context.WithTimeout(ctx, n.opt.ConnectTimeout)
+		defer cancel()
 		return n.opt.dial(ctx, kind, address)
 	}
 	host, _, _ := net.SplitHostPort(address)
@@ -165,7 +167,7 @@ func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, err
 			// What is sent and not acknowledged for so long is lost: without
 			// this, a connection that a firewall forgot takes minutes to fail.
 			return raw.Control(func(fd uintptr) {
-				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*n.opt.ConnectTimeout.Milliseconds()))
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(n.opt.ConnectTimeout.Milliseconds()))
 			})
 		},
 	}

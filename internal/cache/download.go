@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	"gobuild/internal/activity"
@@ -127,16 +126,12 @@ func (d *download) resume(why error) error {
 	d.body.Close()
 	d.cancel(nil)
 	d.since = 0
-	started := time.Now()
 	for {
 		if err := d.outer.Err(); err != nil {
 			return err
 		}
 		if why == io.EOF {
 			why = io.ErrUnexpectedEOF
-		}
-		if errors.Is(why, syscall.ETIMEDOUT) {
-			return d.s.health.failed(started, why)
 		}
 		if d.attempts++; d.same == "" || d.attempts >= d.s.opt.Attempts {
 			return fmt.Errorf("the download ended after %d of %s bytes: %w", d.offset, sizeText(d.size), why)

@@ -80,6 +80,9 @@ func bucketURL(bucket, region string, a *address) (*url.URL, error) {
 		scheme = "https"
 	}
 	endpoint := a.params.Get("endpoint")
+	if scheme != "http" && scheme != "https" {
+		return nil, fmt.Errorf("the scheme '%s' of the cache 's3://%s' is neither http nor https", scheme, bucket)
+	}
 	text := scheme + "://" + endpoint
 	own := false
 	switch {
@@ -95,7 +98,7 @@ func bucketURL(bucket, region string, a *address) (*url.URL, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("the endpoint or scheme of the cache 's3://%s' is malformed", bucket)
+		return nil, fmt.Errorf("the endpoint of the cache 's3://%s' is malformed", bucket)
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	if own {
@@ -185,7 +188,7 @@ func explainS3(status error, resp *http.Response, text []byte) (error, bool) {
 	}
 	switch resp.StatusCode {
 	case http.StatusNotFound:
-		return err, fault.Code != "NoSuchBucket"
+		return err, fault.Code == "" || fault.Code == "NoSuchKey" || fault.Code == "NotFound"
 	case http.StatusForbidden:
 		return err, fault.Code == "" || fault.Code == "AccessDenied"
 	}
