@@ -29,26 +29,31 @@ type asker struct {
 }
 
 // A class is a kind of build between which a hook makes no difference: when it
-// has no machine for one, it has none for the others.
+// has no machine for one, it has none for the others. They are asked about in
+// rounds. A round ends when a build elsewhere does, for a machine may be free
+// then, or after a while.
 type class struct {
 	platform string
 	features []string
-	queue    []*Derivation // first come first served; those that have left are skipped
-	prospect [2]prospect   // when no slot is free, and when one is
+	queues   [3][]*Derivation // by what has been answered in this round; those that have left are skipped
+	tries    [2]int           // answers in vain that are left in this round, without a slot and with one
+	end      time.Time        // of this round; zero before the first answer in vain
 }
 
-// A prospect says whether asking makes sense.
-type prospect struct {
-	tries int       // answers in vain that are left until asking pauses
-	again time.Time // when it goes on
-}
+// The queues of a class. Whoever has asked without a slot may ask once more
+// with one.
+const (
+	fresh = iota
+	askedWithout
+	askedWith
+)
 
 const (
 	// maxThinking is how many hooks think at once: a hook may need seconds to
 	// reach a machine. Until one has accepted, a second would only say the same.
 	maxThinking = 4
-	// maxTries keeps thousands who wait from asking all the time. It is more than
-	// one because a hook may care for more than platforms and features.
+	// maxTries keeps thousands who wait from asking in each round. It is more
+	// than one because a hook may care for more than platforms and features.
 	maxTries = 8
 	// maxHookDeaths is how often a hook may die before it is given up.
 	maxHookDeaths = 3
@@ -70,8 +75,8 @@ func newAsker(e *Engine) *asker {
 	return a
 }
 
-// join queues a goal up; it is to wait for a Signal.
-func (a *asker) join(d *Derivation) {
+// class finds a goal's class.
+func (a *asker) class(d *Derivation) *class {
 	o := d.outline
 	i := slices.IndexFunc(a.classes, func(c *class) bool {
 		return c.platform == o.Platform && slices.Equal(c.features, o.RequiredSystemFeatures)
@@ -79,44 +84,67 @@ func (a *asker) join(d *Derivation) {
 	if i < 0 {
 		i = len(a.classes)
 		c := &class{platform: o.Platform, features: o.RequiredSystemFeatures}
-		c.reopen()
+		c.newRound()
 		a.classes = append(a.classes, c)
 	}
-	d.queued = a.classes[i]
-	d.queued.queue = append(d.queued.queue, d)
+	return a.classes[i]
 }
 
-// first is who is to ask next; nil: nobody waits.
-func (c *class) first() *Derivation {
-	for len(c.queue) > 0 {
-		if d := c.queue[0]; d.queued == c {
+// join queues a goal up; it is to wait for a Signal.
+func (a *asker) join(d *Derivation) { a.class(d).add(d, fresh) }
+
+func (c *class) add(d *Derivation, queue int) {
+	d.queued = c
+	c.queues[queue] = append(c.queues[queue], d)
+}
+
+// first is who is to ask next; nil: nobody.
+func (c *class) first(willing bool) *Derivation {
+	if willing {
+		if d := c.head(askedWithout); d != nil {
 			return d
 		}
-		c.pop()
+	}
+	return c.head(fresh)
+}
+
+func (c *class) head(queue int) *Derivation {
+	q := &c.queues[queue]
+	for len(*q) > 0 {
+		if d := (*q)[0]; d.queued == c {
+			return d
+		}
+		(*q)[0] = nil // the array outlives the goals
+		*q = (*q)[1:]
 	}
 	return nil
 }
 
-func (c *class) pop() {
-	c.queue[0] = nil // the array outlives the goals
-	c.queue = c.queue[1:]
+// waits tells whether anybody does.
+func (c *class) waits() bool {
+	return c.head(fresh) != nil || c.head(askedWithout) != nil || c.head(askedWith) != nil
 }
 
-func (c *class) reopen() { c.prospect = [2]prospect{{tries: maxTries}, {tries: maxTries}} }
+func (c *class) newRound() {
+	c.queues = [3][]*Derivation{fresh: slices.Concat(c.queues[fresh], c.queues[askedWithout], c.queues[askedWith])}
+	c.tries, c.end = [2]int{maxTries, maxTries}, time.Time{}
+}
 
-func (c *class) at(willing bool) *prospect {
+// rejoin queues a goal up again after an answer that was of no use.
+func (a *asker) rejoin(d *Derivation, willing bool) {
+	c := a.class(d)
+	c.add(d, askedWithout+index(willing))
+	c.tries[index(willing)]--
+	if c.end.IsZero() {
+		c.end = a.eng.opt.Now().Add(a.eng.opt.PollInterval)
+	}
+}
+
+func index(willing bool) int {
 	if willing {
-		return &c.prospect[1]
+		return 1
 	}
-	return &c.prospect[0]
-}
-
-// inVain notes an answer that was of no use.
-func (a *asker) inVain(c *class, willing bool) {
-	p := c.at(willing)
-	if p.tries--; p.tries <= 0 {
-		p.again = a.eng.opt.Now().Add(a.eng.opt.PollInterval)
-	}
+	return 0
 }
 
 // pump gives turns to goals. It is called whenever the loop is about to sleep.
@@ -145,11 +173,11 @@ func (a *asker) giveTurn() bool {
 	e := a.eng
 	willing := e.w.SlotsUsed(worker.BuildSlot)+a.willing < e.opt.MaxJobs
 	for i, c := range a.classes {
-		p := c.at(willing)
-		if p.tries <= 0 && !e.opt.Now().Before(p.again) {
-			p.tries = maxTries
+		if !c.end.IsZero() && !e.opt.Now().Before(c.end) {
+			c.newRound()
 		}
-		if p.tries <= 0 || c.first() == nil {
+		d := c.first(willing)
+		if d == nil || c.tries[index(willing)] <= 0 {
 			continue
 		}
 		process, err := a.process()
@@ -158,8 +186,6 @@ func (a *asker) giveTurn() bool {
 			a.program = nil
 			return true
 		}
-		d := c.first()
-		c.pop()
 		a.classes = append(slices.Delete(a.classes, i, i+1), c)
 		d.queued, d.turn = nil, &turn{process: process, willing: willing}
 		process.goal = d
@@ -183,34 +209,31 @@ func (a *asker) process() (*hookProcess, error) {
 	return a.start()
 }
 
-// rouse has the loop come back when asking makes sense again, whatever happens
-// until then.
+// rouse has the loop come back for the next round, whatever happens until then.
 func (a *asker) rouse() {
-	e := a.eng
 	var next time.Time
 	for _, c := range a.classes {
-		p := c.at(e.w.SlotFree(worker.BuildSlot))
-		if c.first() != nil && p.tries <= 0 && (next.IsZero() || p.again.Before(next)) {
-			next = p.again
+		if !c.end.IsZero() && c.waits() && (next.IsZero() || c.end.Before(next)) {
+			next = c.end
 		}
 	}
 	if !next.IsZero() {
-		e.w.IdleBy(next)
+		a.eng.w.IdleBy(next)
 	}
 }
 
 // reopen makes asking sensible again for all: a machine may have become free.
 func (a *asker) reopen() {
 	for _, c := range a.classes {
-		c.reopen()
+		c.newRound()
 	}
 }
 
 // dismissAll sends all who wait to where there is no hook.
 func (a *asker) dismissAll() {
 	for _, c := range a.classes {
-		for d := c.first(); d != nil; d = c.first() {
-			c.pop()
+		c.newRound()
+		for d := c.head(fresh); d != nil; d = c.head(fresh) {
 			d.queued = nil
 			a.eng.w.Wake(d)
 		}
@@ -252,8 +275,7 @@ func (a *asker) endTurn(d *Derivation) {
 	case p.handle.Exited():
 	case t.asked && (p.reply == nil || p.reply.Verdict == hook.Accept):
 		p.goal = nil
-		a.eng.w.Retire(p.handle, nil)
-		p.closed()
+		p.retire(nil)
 	default:
 		p.goal, p.reply = nil, nil
 		a.idle = append(a.idle, p)

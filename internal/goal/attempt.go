@@ -147,9 +147,7 @@ func (a *attempt) giveBack() {
 	}
 	a.endHook()
 	a.removeHookOutputs()
-	if a.world != nil {
-		a.removeWorld()
-	}
+	a.removeWorld()
 	a.removeScratch()
 	a.removeStaged()
 	if a.user != nil {

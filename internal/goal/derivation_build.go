@@ -23,11 +23,8 @@ import (
 func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 	switch {
 	case d.turn != nil:
-	case d.askable():
-		d.eng.asker.join(d)
-		return nil, worker.Signal, nil
-	case !d.eng.w.SlotFree(worker.BuildSlot):
-		return nil, worker.Slot, nil
+	case d.askable(), !d.eng.w.SlotFree(worker.BuildSlot):
+		return d.awaitPlace()
 	}
 	if d.attempt == nil {
 		if wait, err := d.lockOutputs(); wait != worker.Now || err != nil {

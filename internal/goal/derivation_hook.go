@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"gobuild/internal/activity"
 	"gobuild/internal/hook"
 	"gobuild/internal/store/drv"
@@ -28,11 +26,25 @@ func (d *Derivation) askable() bool {
 	return e.opt.MaxJobs == 0 || !d.outline.PreferLocalBuild || !e.canBuildHere(d.outline)
 }
 
+// awaitPlace waits for a place to build: for a turn to ask the build hook if it
+// is to be asked, else for a free slot.
+func (d *Derivation) awaitPlace() (step, worker.Wait, error) {
+	if d.askable() {
+		d.eng.asker.join(d)
+		return (*Derivation).tryToBuild, worker.Signal, nil
+	}
+	return (*Derivation).tryToBuild, worker.Slot, nil
+}
+
 // askHook is entered with the outputs' locks in the goal's turn.
 func (d *Derivation) askHook() (step, worker.Wait, error) {
 	e, t, o := d.eng, d.turn, d.outline
-	request, err := e.asker.program.Protocol.AppendRequest(nil, hook.Request{
-		Willing: t.willing, Platform: o.Platform, Drv: d.path, Features: o.RequiredSystemFeatures,
+	features := o.RequiredSystemFeatures
+	if e.asker.protocol == hook.Binary { // which has a set there, the other a list
+		features = slices.Compact(slices.Sorted(slices.Values(features)))
+	}
+	request, err := e.asker.protocol.AppendRequest(nil, hook.Request{
+		Willing: t.willing, Platform: o.Platform, Drv: d.path, Features: features,
 	})
 	if err != nil {
 		return d.failWith(InputRejected, err)
@@ -96,9 +108,7 @@ func (d *Derivation) declined(willing bool) (step, worker.Wait, error) {
 
 // queueUp waits for another turn after an answer that was of no use.
 func (d *Derivation) queueUp(willing bool) (step, worker.Wait, error) {
-	a := d.eng.asker
-	a.join(d)
-	a.inVain(d.queued, willing)
+	d.eng.asker.rejoin(d, willing)
 	return (*Derivation).tryToBuild, worker.Signal, nil
 }
 
@@ -266,10 +276,7 @@ func (d *Derivation) hookFailed(err error) error {
 // retire ends a hook in the middle of its work. What it has put into the store
 // is taken away again while the locks are held.
 func (a *attempt) retire() {
-	a.hook.input.Signal(unix.SIGTERM)
-	a.hook.relay.builder = nil
-	a.hook.closed()
-	a.eng.w.Retire(a.handle, func(proc.Status) { a.giveBack() })
+	a.hook.retire(func(proc.Status) { a.giveBack() })
 }
 
 // endHook runs when the hook is gone: there is room for another build where it

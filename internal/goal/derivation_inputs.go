@@ -108,7 +108,7 @@ func (d *Derivation) inputsRealised() (step, worker.Wait, error) {
 	if d.mode == Repair {
 		return d.examineSources()
 	}
-	return (*Derivation).tryToBuild, worker.Slot, nil
+	return d.awaitPlace()
 }
 
 // collectInputs finds the closure of all inputs, sorted.

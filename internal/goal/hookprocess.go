@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"gobuild/internal/activity"
 	"gobuild/internal/hook"
 	"gobuild/internal/logline"
@@ -71,6 +73,14 @@ func (p *hookProcess) closed() {
 	p.relay.close()
 }
 
+// retire tells the hook to end, and has its end noted.
+func (p *hookProcess) retire(after func(proc.Status)) {
+	p.input.Signal(unix.SIGTERM)
+	p.relay.builder = nil
+	p.closed()
+	p.asker.eng.w.Retire(p.handle, after)
+}
+
 func (p *hookProcess) replied(r hook.Reply) {
 	p.reply = &r
 	if r.Verdict != hook.Bad {
@@ -128,7 +138,7 @@ func (r *hookRelay) event(e logline.Event) {
 }
 
 func (r *hookRelay) start(e logline.Event) {
-	if _, used := r.open[e.ID]; used || len(r.open) >= maxHookActivities {
+	if _, used := r.open[e.ID]; used || len(r.open) >= maxHookActivities || countedTwice(e) {
 		return
 	}
 	if r.open == nil {
@@ -137,6 +147,12 @@ func (r *hookRelay) start(e logline.Event) {
 	id := r.eng.nextID()
 	r.open[e.ID] = id
 	r.eng.sink.Start(id, e.Level, e.Type, e.Text, r.parent, e.Fields...)
+}
+
+// countedTwice tells whether an activity only serves to count what another
+// engine does for us, which is counted here as well.
+func countedTwice(e logline.Event) bool {
+	return e.Type == activity.Realise || e.Type == activity.Builds || e.Type == activity.CopyPaths && e.Text == ""
 }
 
 // keep has the builder's lines and phases, which a machine may report as

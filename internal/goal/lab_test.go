@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 			os.Exit(finalise.HashMain())
 		case fakeNetChild:
 			os.Exit(fakeNetMain())
+		case fakeHookChild:
+			os.Exit(fakeHookMain(os.Args[2:]))
 		case RemoveChild:
 			os.Exit(RemoveMain(os.Args[2:]))
 		}

@@ -139,6 +139,9 @@ func (a *attempt) removeCopies() {
 // of a failed build for its user to look at.
 func (a *attempt) removeWorld() {
 	w := a.world
+	if w == nil { // another machine has it
+		return
+	}
 	a.world = nil
 	if a.keep {
 		a.eng.message(activity.Error, "note: keeping build directory '%s'", w.BuildDir())

@@ -25,7 +25,7 @@ type Request struct {
 	Willing  bool // it could be built here and now
 	Platform string
 	Drv      storepath.Path
-	Features []string // that the machine must have; sorted
+	Features []string // that the machine must have
 }
 
 // AppendSettings appends what a hook is told before its first request.
