@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 
 	"gobuild/internal/activity"
 	"gobuild/internal/cache"
@@ -35,6 +36,9 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, env func(string) st
 	}
 	if err != nil && !errors.Is(err, errReported) {
 		r.send(wire.UploadEvent{Kind: wire.UploadFailed, Text: err.Error()})
+	}
+	if errors.Is(r.err, syscall.EPIPE) {
+		return nil // whoever wanted to know has gone
 	}
 	return r.err
 }
