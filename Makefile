@@ -12,6 +12,7 @@ export CGO_ENABLED := 1
 
 INIT := internal/sandbox/initelf/init
 NET := internal/netprogram/program/gobuild-net
+S3_SERVER := build/bin/versitygw
 STATIC_TAGS := sqlite_omit_load_extension osusergo netgo
 STATIC := -trimpath -tags '$(STATIC_TAGS)' -ldflags '-s -w -linkmode external -extldflags "-static"'
 
@@ -55,8 +56,12 @@ $(NET): tools
 tools:
 	@scripts/need.sh go=golang-go cc=gcc /usr/include/stdio.h=libc6-dev /usr/include/lzma.h=liblzma-dev
 
-test-tools: tools
-	@scripts/need.sh busybox=busybox-static nix-store=nix-bin nix-instantiate=nix-bin flock=util-linux /usr/sbin/sshd=openssh-server ssh=openssh-client
+test-tools: tools $(S3_SERVER)
+	@scripts/need.sh /usr/sbin/nft=nftables ip=iproute2 busybox=busybox-static nix-store=nix-bin nix-instantiate=nix-bin flock=util-linux /usr/sbin/sshd=openssh-server ssh=openssh-client
+
+# The server for the tests of caches in S3. Versions are chosen, not found.
+$(S3_SERVER): | tools
+	GOBIN=$(CURDIR)/$(@D) $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 demo: build ## build real software with gobuild, in ./demo-store
 	demo/run.sh

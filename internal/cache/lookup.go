@@ -73,7 +73,8 @@ func (s *Set) Lookup(ctx context.Context, path storepath.Path, after int) (Found
 			l.hurry()
 		case v := <-l.answers:
 			if v = l.best(v); v.info != nil {
-				return Found{Source: v.source, URI: s.sources[v.source].cache.URI(), Info: v.info}, nil
+				info := *v.info // others may have got the same
+				return Found{Source: v.source, URI: s.sources[v.source].cache.URI(), Info: &info}, nil
 			}
 		}
 	}

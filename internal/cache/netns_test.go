@@ -96,6 +96,7 @@ func nft(t *testing.T, rule string) {
 // restartInNamespace runs the test in a process that is root of a network of
 // its own.
 func restartInNamespace(t *testing.T) {
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	for _, program := range []string{"nft", "ip"} {
 		if _, err := exec.LookPath(program); err != nil {
 			if os.Getenv("GOBUILD_REQUIRE_NIX") == "1" {

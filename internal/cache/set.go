@@ -165,18 +165,26 @@ func (s *Set) warnOnce(format string, args ...any) {
 }
 
 // OpenNar opens the archive of a path that Lookup found at a source. If that
-// does not have it any more, ErrAbsent is in the chain of the error, and the
-// source will be asked again about the path: it may have it under another name.
+// does not have it any more, the source is asked again about the path, since
+// the archive may have moved or been compressed anew: OpenNar then changes
+// info's URL, Compression, FileHash and FileSize. ErrAbsent is in the chain of
+// the error if it is gone.
 func (s *Set) OpenNar(ctx context.Context, from int, info *narinfo.Info) (*Body, error) {
 	if from < 0 || from >= len(s.sources) {
 		return nil, fmt.Errorf("there is no cache number %d", from)
 	}
 	x := s.sources[from]
 	body, err := x.cache.Get(ctx, info.URL)
-	if errors.Is(err, ErrAbsent) && x.server != nil {
-		s.memory.Forget(x.key(), info.Path.HashPart())
+	if x.server == nil || !errors.Is(err, ErrAbsent) {
+		return body, err
 	}
-	return body, err
+	s.memory.Forget(x.key(), info.Path.HashPart())
+	now, e := x.lookup(ctx, info.Path)
+	if e != nil || now.URL == info.URL || now.NarHash != info.NarHash || now.NarSize != info.NarSize {
+		return nil, err
+	}
+	info.URL, info.Compression, info.FileHash, info.FileSize = now.URL, now.Compression, now.FileHash, now.FileSize
+	return x.cache.Get(ctx, info.URL)
 }
 
 // OpenLog opens the log of a derivation, as it is stored, at the first cache

@@ -326,44 +326,70 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// An archive that is gone is not promised again.
+// A remembered narinfo may be out of date: the archive has another name now, or
+// is gone, or is of other contents.
 func TestGone(t *testing.T) {
 	key, keys := newKey(t)
-	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t)
-		sh := newShelf(50)
-		info := sh.put(path(1), key)
-		l.serve("c", sh.ServeHTTP)
-		o := l.options()
-		o.TrustedKeys, o.CacheFile = keys, filepath.Join(t.TempDir(), "caches.sqlite")
-		s := l.set(o, "http://c")
-		found, err := s.Lookup(t.Context(), path(1), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := sh[info.URL]
-		delete(sh, info.URL)
-		if _, err := s.OpenNar(t.Context(), found.Source, found.Info); !errors.Is(err, ErrAbsent) {
-			t.Errorf("the archive: %v", err)
-		}
-		info.URL = "nar/moved.nar"
-		sh[narinfo.Name(path(1))], sh[info.URL] = string(info.Append(nil)), text
-		if err := fetchPath(t, s, path(1)); err != nil {
-			t.Error(err)
-		}
-		delete(sh, info.URL)
-		delete(sh, narinfo.Name(path(1)))
-		if _, err := s.OpenNar(t.Context(), 0, info); !errors.Is(err, ErrAbsent) {
-			t.Errorf("the archive: %v", err)
-		}
-		if _, err := s.Lookup(t.Context(), path(1), 0); err != ErrAbsent {
-			t.Errorf("the path: %v", err)
-		}
-		if _, err := s.OpenNar(t.Context(), 7, info); err == nil {
-			t.Error("a cache that is not there delivered")
-		}
-		s.Close()
-	})
+	for name, c := range map[string]struct {
+		change func(sh shelf, i *narinfo.Info)
+		found  bool // by who remembers it
+		again  bool // and then by who asks again
+	}{
+		"moved": {func(sh shelf, i *narinfo.Info) {
+			text := sh[i.URL]
+			delete(sh, i.URL)
+			i.URL, i.Compression = "nar/moved.nar", "zstd"
+			sh[i.URL] = text
+		}, true, true},
+		"replaced": {func(sh shelf, i *narinfo.Info) {
+			delete(sh, i.URL)
+			i.URL, i.NarSize = "nar/moved.nar", i.NarSize+1
+			sh[i.URL] = "something else"
+		}, false, true},
+		"lost":    {func(sh shelf, i *narinfo.Info) { delete(sh, i.URL) }, false, true},
+		"deleted": {func(sh shelf, i *narinfo.Info) { delete(sh, i.URL); delete(sh, narinfo.Name(i.Path)) }, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t)
+				sh := newShelf(50)
+				info := sh.put(path(1), nil)
+				was := *info
+				l.serve("c", sh.ServeHTTP)
+				o := l.options()
+				o.TrustedKeys, o.CacheFile = keys, filepath.Join(t.TempDir(), "caches.sqlite")
+				sign := func() {
+					text, _ := sign.Fingerprint(info.Path, info.NarHash, info.NarSize, nil)
+					info.Sigs = []string{key.Sign(text)}
+					sh[narinfo.Name(info.Path)] = string(info.Append(nil))
+				}
+				sign()
+				s := l.set(o, "http://c")
+				found, err := s.Lookup(t.Context(), path(1), 0)
+				if err != nil || found.Info.URL != was.URL {
+					t.Fatal(found, err)
+				}
+				if c.change(sh, info); sh[narinfo.Name(path(1))] != "" {
+					sign()
+				}
+				text, err := fetchFrom(t, s, found)
+				if c.found != (err == nil) || !c.found && !errors.Is(err, ErrAbsent) || c.found && text != "contents of "+string(path(1)) {
+					t.Errorf("the archive: %q, %v", text, err)
+				}
+				if c.found && (found.Info.URL != info.URL || found.Info.Compression != "zstd") {
+					t.Errorf("%+v", found.Info)
+				}
+				found, err = s.Lookup(t.Context(), path(1), 0)
+				if c.again != (err == nil) || c.again && (found.Info.URL != info.URL || found.Info.NarSize != info.NarSize) {
+					t.Errorf("asked again: %+v, %v", found, err)
+				}
+				if _, err := s.OpenNar(t.Context(), 7, &was); err == nil {
+					t.Error("a cache that is not there delivered")
+				}
+				s.Close()
+			})
+		})
+	}
 }
 
 func TestOpenLog(t *testing.T) {
