@@ -60,7 +60,7 @@ func parsePackages(text string) ([]pkg, error) {
 		active := next() != "false"
 		priority, err := strconv.Atoi(next())
 		if err != nil {
-			return nil, fmt.Errorf("the attribute 'derivations' has no number where a priority is expected: %w", err)
+			return nil, errors.New("the attribute 'derivations' has no number where a priority is expected")
 		}
 		count, err := strconv.Atoi(next())
 		if err != nil || count > len(words) {

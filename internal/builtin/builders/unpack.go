@@ -77,7 +77,7 @@ func untar(r io.Reader, u *unpacker) error {
 		switch h.Typeflag {
 		case tar.TypeXGlobalHeader:
 			continue
-		case tar.TypeReg, tar.TypeGNUSparse:
+		case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		case tar.TypeDir:
 			m.kind = fs.ModeDir
 		case tar.TypeSymlink:
