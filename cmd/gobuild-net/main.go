@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"os"
 	"os/signal"
@@ -37,6 +39,8 @@ var jobs = map[string]func(args []string) error{
 }
 
 func main() {
+	// The HTTP client writes what strange servers send to the standard logger.
+	log.SetOutput(io.Discard)
 	if len(os.Args) < 2 || jobs[os.Args[1]] == nil {
 		fmt.Fprintf(os.Stderr, "error: gobuild-net is started by gobuild, with one of these jobs: %s\n",
 			strings.Join(slices.Sorted(maps.Keys(jobs)), ", "))
