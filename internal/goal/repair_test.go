@@ -378,3 +378,51 @@ func TestRepairPaths(t *testing.T) {
 	l.wantGood(out)
 	l.wantClean()
 }
+
+// TestRepairFetches prefers a substitute to a build, and needs one for sources.
+func TestRepairFetches(t *testing.T) {
+	l := newLab(t)
+	src, err := l.store.AddText("src", []byte("text"), nil)
+	must(t, err)
+	d := l.drv("d", "echo good > $out; echo dev > $dev", outputs("dev", "out"), l.source(src))
+	e := l.drv("e", "echo good > $out", l.source(src))
+	l.realise(d, e)
+	out := l.out(d, "out")
+	l.caches(fakeCache{string(out): {Contents: "good\n"}, string(src): {Contents: "text"}})
+	l.write(l.store.RealPath(out), "bad")
+	l.sink.events = nil
+	l.repair(d)
+	l.wantBuilt()
+	if got := l.asked(); !slices.Equal(got, []string{"fetch d", "info d"}) {
+		t.Errorf("asked %q", got)
+	}
+	l.wantGood(out)
+
+	// what nobody offers is built, of good sources
+	l.remove(l.out(e, "out"))
+	l.write(l.store.RealPath(src), "bad")
+	l.repair(e)
+	l.wantBuilt("repairing outputs of '" + string(e) + "'")
+	l.wantGood(l.out(e, "out"), src)
+
+	// by name, also what is good
+	l.asked()
+	l.remove(src)
+	l.store = l.open()
+	must(t, l.engine().RepairPaths([]storepath.Path{out, src}))
+	if got := l.asked(); !slices.Contains(got, "fetch d") || !slices.Contains(got, "fetch src") {
+		t.Errorf("asked %q", got)
+	}
+	l.wantBuilt()
+	l.wantGood(out, src)
+
+	// and what cannot be fetched after all is built
+	l.caches(fakeCache{string(out): {Fails: "cut off"}})
+	l.write(l.store.RealPath(out), "bad")
+	l.store = l.open()
+	l.opt.Fallback = true
+	must(t, l.engine().RepairPaths([]storepath.Path{out}))
+	l.wantBuilt("repairing outputs of '" + string(d) + "'")
+	l.wantGood(out)
+	l.wantClean()
+}
