@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"mode":    cmdMode,
 			"noprocs": cmdNoProcs,
 			"oneline": cmdOneLine,
+			"serve":   cmdServe,
 			"status":  cmdStatus,
 			"tmpfs":   cmdTmpfs,
 			"verify":  cmdVerify,
