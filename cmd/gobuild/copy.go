@@ -130,7 +130,7 @@ func (s *session) upload(u *wire.Upload) error {
 	if err != nil {
 		return err
 	}
-	child, err := startUpload()
+	child, err := s.startUpload()
 	if err != nil {
 		return fmt.Errorf("copying to a binary cache: %w", err)
 	}
@@ -160,12 +160,11 @@ type uploadChild struct {
 
 // startUpload starts the network program. It ends when this one does: main has
 // locked this goroutine to its thread, on whose death the signal depends.
-func startUpload() (*uploadChild, error) {
-	fd, err := netprogram.Open()
+func (s *session) startUpload() (*uploadChild, error) {
+	fd, err := s.network.Open()
 	if err != nil {
 		return nil, err
 	}
-	defer proc.Close(fd)
 	inR, inW, err := os.Pipe()
 	if err != nil {
 		return nil, err

@@ -40,29 +40,37 @@ func (a *app) open(mode access, paths ...string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") && (s.dirs.Guessed || mode == reading || !s.mayFetch()) {
+		return nil, noStore(s.dirs) // what is asked for can be in no other store
+	}
+	if err := s.openStore(mode); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openStore opens the store in the session's directories.
+func (s *session) openStore(mode access) (err error) {
 	cfg := store.Config{
 		Dir: s.dirs.Store, RealDir: s.dirs.RealStore, StateDir: s.dirs.State, LogDir: s.dirs.Log,
 		ReadOnly: bool(mode), FsyncMetadata: s.settings.FsyncMetadata, WAL: s.settings.UseSQLiteWAL,
 		ReservedSpace: s.settings.GCReservedSpace, AllowSymlinked: s.settings.AllowSymlinkedStore,
-		KeepXattrs: s.settings.IgnoredACLs, AutoOptimise: s.settings.AutoOptimiseStore, HeldLocks: parentLocks(a.env, s.dirs.Store),
-		Warn: func(text string) { a.logger().Message(activity.Warn, text) },
-	}
-	if len(paths) > 0 && !exists(s.dirs.State+"/db/schema") && (s.dirs.Guessed || mode == reading || !s.mayFetch()) {
-		return nil, noStore(s.dirs) // what is asked for can be in no other store
+		KeepXattrs: s.settings.IgnoredACLs, AutoOptimise: s.settings.AutoOptimiseStore, HeldLocks: parentLocks(s.env, s.dirs.Store),
+		Warn: func(text string) { s.logger().Message(activity.Warn, text) },
 	}
 	if mode == writing {
 		if cfg.BuildGroup, err = s.buildGroup(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	s.store, err = store.Open(cfg)
 	switch {
 	case mode == reading && errors.Is(err, os.ErrNotExist):
-		return nil, noStore(s.dirs)
+		return noStore(s.dirs)
 	case errors.Is(err, store.ErrReadOnly) && os.Geteuid() != 0:
-		return nil, fmt.Errorf("%w (a store of your own is one flag away: --store-dir DIR or --root DIR)", err)
+		return fmt.Errorf("%w (a store of your own is one flag away: --store-dir DIR or --root DIR)", err)
 	}
-	return s, err
+	return err
 }
 
 // noStore is the error of paths whose store has never been used. A path alone
@@ -133,7 +141,8 @@ func (a *app) configure(paths ...string) (*session, error) {
 	for _, w := range warnings {
 		a.logger().Message(activity.Warn, string(w))
 	}
-	return &session{app: a, dirs: dirs, settings: settings}, nil
+	network := netprogram.Program{Dir: config.CacheDir(a.env, os.Geteuid() == 0)}
+	return &session{app: a, dirs: dirs, settings: settings, network: network}, nil
 }
 
 // absolute makes a directory given by a user absolute, if it is given at all.

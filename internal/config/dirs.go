@@ -71,6 +71,22 @@ func ResolveDirs(env func(string) string, f DirFlags) (Dirs, error) {
 	return d, r.err
 }
 
+// CacheDir is where a user's programs keep what they could make again; "" if
+// that is nowhere.
+func CacheDir(env func(string) string, root bool) string {
+	base, home := env("XDG_CACHE_HOME"), env("HOME")
+	switch {
+	case strings.HasPrefix(base, "/"):
+	case root:
+		base = "/var/cache"
+	case strings.HasPrefix(home, "/"):
+		base = path.Join(home, ".cache")
+	default:
+		return ""
+	}
+	return path.Join(base, "gobuild")
+}
+
 // A dirResolver keeps the first error.
 type dirResolver struct {
 	env  func(string) string

@@ -49,3 +49,21 @@ func TestResolveDirsErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestCacheDir(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		root bool
+		want string
+	}{
+		{map[string]string{"HOME": "/h"}, false, "/h/.cache/gobuild"},
+		{map[string]string{"HOME": "/h"}, true, "/var/cache/gobuild"},
+		{map[string]string{"HOME": "/h", "XDG_CACHE_HOME": "/x"}, false, "/x/gobuild"},
+		{map[string]string{"HOME": "/h", "XDG_CACHE_HOME": "x"}, false, "/h/.cache/gobuild"},
+		{nil, false, ""},
+	} {
+		if got := CacheDir(environ(c.env), c.root); got != c.want {
+			t.Errorf("%v, root %v: '%s', want '%s'", c.env, c.root, got, c.want)
+		}
+	}
+}

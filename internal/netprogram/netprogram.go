@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,6 +27,9 @@ var files embed.FS
 // A Program is the network program, to be opened when it is first needed. The
 // zero value is ready. It is not safe for concurrent use.
 type Program struct {
+	// Dir is where the program is kept between runs; "" keeps it nowhere.
+	Dir string
+
 	fd int // 0: not yet opened
 }
 
@@ -33,7 +37,7 @@ type Program struct {
 // It belongs to the Program and stays open for as long as the process lives.
 func (p *Program) Open() (fd int, err error) {
 	if p.fd == 0 {
-		if p.fd, err = Open(); err != nil {
+		if p.fd, err = open(p.Dir); err != nil {
 			p.fd = 0
 			return -1, err
 		}
@@ -44,9 +48,16 @@ func (p *Program) Open() (fd int, err error) {
 // Open returns a new descriptor of the program, for the caller to close. Each
 // one is a copy in memory where the program is embedded: who starts it more
 // than once wants a Program.
-func Open() (fd int, err error) {
-	image, err := fs.ReadFile(files, "program/"+Name)
+func Open() (fd int, err error) { return open("") }
+
+func open(dir string) (fd int, err error) {
+	image, err := embeddedImage()
 	if err == nil {
+		if dir != "" {
+			if fd, err := keptProgram(dir, image); err == nil {
+				return fd, nil
+			}
+		}
 		if fd, err = memoryProgram(image); err != nil {
 			return -1, fmt.Errorf("preparing the network program '%s': %w", Name, err)
 		}
@@ -57,6 +68,35 @@ func Open() (fd int, err error) {
 		return -1, fmt.Errorf("looking for the network program '%s': %w", Name, err)
 	}
 	return openBeside(self)
+}
+
+// An image is the program as it is embedded. It is read in pieces: a copy of
+// the whole would cost as much as everything else.
+type image struct {
+	io.ReaderAt
+	size int64
+}
+
+func embeddedImage() (image, error) {
+	f, err := files.Open("program/" + Name)
+	if err != nil {
+		return image{}, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return image{}, err
+	}
+	at, ok := f.(io.ReaderAt)
+	if !ok {
+		return image{}, errors.New("embedded files cannot be read in pieces")
+	}
+	return image{at, info.Size()}, nil
+}
+
+// copyTo writes the whole image.
+func (i image) copyTo(w *os.File) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.NewSectionReader(i, 0, i.size)}, make([]byte, 256<<10))
+	return err
 }
 
 func openBeside(self string) (int, error) {
@@ -73,7 +113,7 @@ func openBeside(self string) (int, error) {
 
 // memoryProgram makes a file in memory that can be executed. The descriptor is
 // for reading only: a file that is open for writing cannot be executed.
-func memoryProgram(image []byte) (int, error) {
+func memoryProgram(i image) (int, error) {
 	w, err := unix.MemfdCreate(Name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // a kernel that does not know the flag
 		w, err = unix.MemfdCreate(Name, unix.MFD_CLOEXEC)
@@ -83,7 +123,7 @@ func memoryProgram(image []byte) (int, error) {
 	}
 	f := os.NewFile(uintptr(w), Name)
 	defer f.Close()
-	if _, err := f.Write(image); err != nil {
+	if err := i.copyTo(f); err != nil {
 		return -1, fmt.Errorf("writing a memory file: %w", err)
 	}
 	if err := unix.Access(Path(w), unix.X_OK); err != nil {

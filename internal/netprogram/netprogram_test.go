@@ -71,3 +71,58 @@ func TestBeside(t *testing.T) {
 		t.Errorf("read %q from the program", buf[:n])
 	}
 }
+
+// The program is kept for the next run where nobody else can write, and only
+// there; what was changed is replaced.
+func TestKept(t *testing.T) {
+	embedded(t)
+	dir := filepath.Join(t.TempDir(), "cache")
+	open := func() os.FileInfo {
+		t.Helper()
+		p := Program{Dir: dir}
+		fd, err := p.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := os.NewFile(uintptr(fd), Name)
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	files := func() []string {
+		found, _ := filepath.Glob(dir + "/*")
+		return found
+	}
+	first := open()
+	if len(files()) != 1 || first.Mode() != 0o555 {
+		t.Fatalf("kept: %v, mode %v", files(), first.Mode())
+	}
+	if again := open(); !os.SameFile(first, again) {
+		t.Error("it was made again")
+	}
+	if err := os.WriteFile(dir+"/"+Name+"-old", nil, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(files()[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files()[0], []byte("something else"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if next := open(); next.Size() != first.Size() || len(files()) != 1 {
+		t.Errorf("size %d, want %d; kept: %v", next.Size(), first.Size(), files())
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.Stat(files()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shared := open(); os.SameFile(shared, kept) {
+		t.Error("what others can replace was executed")
+	}
+}
