@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gobuild/internal/goal"
+	"gobuild/internal/remote/buildhook"
 )
 
 // A usageError is a mistake in the command line.
@@ -54,11 +55,14 @@ func unknownCommand(c *cobra.Command, name string) error {
 // refinements for failed builds, 1 for anything else.
 func exitCode(err error) int {
 	var f *goal.Failure
+	var hook *buildhook.Failure
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &f):
 		return f.ExitCode
+	case errors.As(err, &hook):
+		return hook.Status
 	}
 	return 1
 }

@@ -16,7 +16,7 @@ func main() {
 	// children of that thread, with which they die.
 	runtime.LockOSThread()
 	unix.Umask(0o022) // what the store is made of is for everybody to read
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+	os.Exit(run(commandLine(os.Args), os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 
 func second(args []string) string {

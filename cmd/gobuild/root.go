@@ -83,7 +83,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.realiseCommand(), a.ensurePathCommand(), a.repairPathCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
 		a.queryFailedCommand("query-failed-paths"), a.clearFailedCommand(),
 		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(), a.deleteCommand(),
-		a.keysCommand(), a.copyCommand(),
+		a.keysCommand(), a.copyCommand(), a.hookCommand(),
 	)
 	checkUsage(root)
 	return root

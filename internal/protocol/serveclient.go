@@ -73,6 +73,9 @@ func (c *ServeClient) Version() Version { return c.version }
 // paths travel as exports.
 func (c *ServeClient) HasNars() bool { return c.version.Minor() >= serveHasAddNar }
 
+// BuildsDerivations tells whether BuildDerivation works.
+func (c *ServeClient) BuildsDerivations() bool { return c.version.Minor() >= serveHasBuildDerivation }
+
 // Err is a *LostError if the other side is lost.
 func (c *ServeClient) Err() error { return c.lost("talking to the other side") }
 
@@ -308,7 +311,7 @@ var ErrTooOld = errors.New("the other side's version of the serve protocol is to
 // in the result.
 func (c *ServeClient) BuildDerivation(p storepath.Path, d *drv.Derivation, inputs []storepath.Path, o *BuildOptions) (BuildResult, error) {
 	doing := "building '" + string(p) + "'"
-	if c.version.Minor() < serveHasBuildDerivation {
+	if !c.BuildsDerivations() {
 		return BuildResult{}, fmt.Errorf("%s: %w", doing, ErrTooOld)
 	}
 	c.command(ServeBuildDerivation)

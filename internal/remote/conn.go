@@ -31,6 +31,7 @@ type Conn struct {
 // Dialing is how connections are made.
 type Dialing struct {
 	SSH   SSH
+	Env   []string         // of the program that leads there
 	Dir   storepath.Dir    // of both stores
 	Offer protocol.Version // 0 for the newest
 	// Patience is how long the far side may take to greet; 0 for no limit.
@@ -45,7 +46,7 @@ func Dial(m *Machine, d *Dialing) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{URI: m.URI}
-	if err := c.start(a, &d.SSH); err != nil {
+	if err := c.start(a, d); err != nil {
 		c.closeFiles()
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func Dial(m *Machine, d *Dialing) (*Conn, error) {
 }
 
 // start runs the program.
-func (c *Conn) start(a *address, s *SSH) error {
+func (c *Conn) start(a *address, d *Dialing) error {
 	hosts := ""
 	text, err := a.knownHosts()
 	if err == nil && text != "" {
@@ -78,9 +79,10 @@ func (c *Conn) start(a *address, s *SSH) error {
 	if err != nil {
 		return err
 	}
-	argv := a.command(s, hosts)
+	argv := a.command(&d.SSH, hosts)
 	c.cmd = exec.Command(argv[0], argv[1:]...)
-	for _, v := range c.cmd.Environ() {
+	c.cmd.Env = []string{} // not nil, which would mean ours
+	for _, v := range d.Env {
 		// ssh shall ask nobody: there may be a screen, but no one waits at it
 		if !strings.HasPrefix(v, "DISPLAY=") && !strings.HasPrefix(v, "SSH_ASKPASS=") {
 			c.cmd.Env = append(c.cmd.Env, v)

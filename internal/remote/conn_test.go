@@ -71,7 +71,7 @@ func needNix(t testing.TB) {
 }
 
 func dialing(dir storepath.Dir) *remote.Dialing {
-	return &remote.Dialing{Dir: dir, Patience: time.Minute}
+	return &remote.Dialing{Dir: dir, Env: os.Environ(), Patience: time.Minute}
 }
 
 // logged collects what the far side says.

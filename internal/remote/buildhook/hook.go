@@ -1,0 +1,256 @@
+package buildhook
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"gobuild/internal/activity"
+	"gobuild/internal/protocol"
+	"gobuild/internal/remote"
+	"gobuild/internal/store"
+	"gobuild/internal/store/storepath"
+)
+
+// Options are what a hook needs to know.
+type Options struct {
+	Machines []remote.Machine
+	LoadDir  string // of the files by which hooks agree
+	Dialing  remote.Dialing
+
+	// What the engine's own machine builds.
+	MaxJobs   int // 0: nothing
+	Platforms []string
+	Features  []string
+
+	// Build has the limits for builds there.
+	Build          protocol.BuildOptions
+	UseSubstitutes bool // machines may fetch inputs from their caches
+	Trace          bool // print lines for programs that follow builds by text
+
+	// Open opens the store that outputs are for, once there is a machine. The
+	// paths of the outputs are locked by the engine.
+	Open func() (*store.Store, error)
+	// Reply gets the replies. Messages go where they go: in the text protocol
+	// they must have no lines beginning with "# ".
+	Reply io.Writer
+	// Log gets what builders say; it is written to by another goroutine.
+	Log  io.Writer
+	Sink activity.Sink
+	// FirstID is the number before the first activity's.
+	FirstID activity.ID
+
+	BackOff BackOff
+	Now     func() time.Time    // nil: the clock
+	Sleep   func(time.Duration) // nil: really
+}
+
+type hook struct {
+	*Options
+	asker Asker
+	dir   storepath.Dir
+	pool  *pool
+	store *store.Store // nil until there is a machine
+	id    activity.ID
+}
+
+// Run answers an engine until it has no more requests or a build is done. What
+// goes wrong with that build is a *Failure.
+func Run(asker Asker, o *Options) error {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Sleep == nil {
+		o.Sleep = time.Sleep
+	}
+	h := &hook{Options: o, asker: asker, dir: o.Dialing.Dir, pool: newPool(o, asker.text()), id: o.FirstID}
+	defer func() {
+		if h.store != nil {
+			h.store.Close()
+		}
+	}()
+	if len(o.Machines) == 0 {
+		h.say(activity.Talkative, "there are no machines to build on")
+		return h.never()
+	}
+	for {
+		r, more, err := asker.next(h.dir)
+		if err != nil || !more {
+			return err
+		}
+		c, err := h.find(&r)
+		if err != nil {
+			h.Sink.Failure(err)
+			return h.never()
+		}
+		if c == nil {
+			continue
+		}
+		if err := h.reply(asker.accept(c.seat.URI)); err != nil {
+			c.conn.Kill()
+			return err
+		}
+		return h.build(&r, c)
+	}
+}
+
+// never tells the engine that it need not ask again. The text protocol has no
+// word for that.
+func (h *hook) never() error {
+	if !h.asker.text() {
+		return h.reply("# decline-permanently\n")
+	}
+	for {
+		if _, more, err := h.asker.next(h.dir); err != nil || !more {
+			return err
+		}
+		if err := h.reply("# decline\n"); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *hook) reply(text string) error {
+	if _, err := io.WriteString(h.Reply, text); err != nil {
+		return fmt.Errorf("answering the engine: %w", err)
+	}
+	return nil
+}
+
+// say shows a message. What machines say may be in it, which must not pass for
+// a reply.
+func (h *hook) say(level activity.Level, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if h.asker.text() {
+		text = strings.ReplaceAll(text, "\n", "\n  ")
+	}
+	h.Sink.Message(level, text)
+}
+
+// A chosen machine is connected, and one of its slots is taken.
+type chosen struct {
+	seat *seat
+	conn *remote.Conn
+}
+
+func (c *chosen) release() {
+	c.conn.Close()
+	c.seat.lock.Close()
+}
+
+// find chooses and reaches a machine for a request, or answers it.
+func (h *hook) find(r *request) (*chosen, error) {
+	for _, m := range h.pool.machines {
+		m.lost = false
+	}
+	c, f, err := h.connect(r)
+	if err != nil || c != nil {
+		return c, err
+	}
+	local := h.buildsHere(r)
+	if f.waiting && !local {
+		return nil, h.reply("# postpone\n")
+	}
+	level := activity.Warn
+	if local {
+		level = activity.Chatty
+	}
+	h.say(level, "%s", h.noMachine(r))
+	return nil, h.reply("# decline\n")
+}
+
+// connect reaches the best machine that can be reached; with none it says what
+// choosing has found at last.
+func (h *hook) connect(r *request) (*chosen, finding, error) {
+	for {
+		f, err := h.pool.choose(r)
+		if err != nil {
+			return nil, f, err
+		}
+		for _, why := range f.reasons {
+			h.say(activity.Talkative, "'%s' %s", r.drv, why)
+		}
+		if f.seat == nil {
+			return nil, f, nil
+		}
+		c, err := h.reach(f.seat)
+		if err != nil || c != nil {
+			return c, f, err
+		}
+	}
+}
+
+// reach connects to a machine, or notes that it is down.
+func (h *hook) reach(s *seat) (*chosen, error) {
+	if h.store == nil {
+		st, err := h.Open()
+		if err != nil {
+			s.lock.Close()
+			return nil, err
+		}
+		h.store = st
+	}
+	tried := h.Now()
+	stop := h.begin(activity.Talkative, activity.Unknown, fmt.Sprintf("connecting to '%s'", s.URI))
+	conn, err := remote.Dial(&s.Machine, &h.Dialing)
+	stop()
+	if err == nil && !conn.BuildsDerivations() {
+		conn.Close()
+		err = protocol.ErrTooOld
+	}
+	if err == nil {
+		return &chosen{s, conn}, nil
+	}
+	s.lock.Close()
+	return nil, h.lose(s, tried, fmt.Errorf("cannot build on '%s': %w", s.URI, err))
+}
+
+// lose notes that a machine is down.
+func (h *hook) lose(s *seat, tried time.Time, err error) error {
+	left, noteErr := h.pool.lose(s.member, tried, err)
+	if noteErr != nil {
+		return errors.Join(err, noteErr)
+	}
+	h.say(activity.Warn, "%s; leaving it alone for %s", err, left.Round(time.Second))
+	return nil
+}
+
+// buildsHere tells whether the engine can do without us.
+func (h *hook) buildsHere(r *request) bool {
+	if !r.willing || h.MaxJobs == 0 || !slices.Contains(h.Platforms, r.platform) {
+		return false
+	}
+	if h.asker.text() {
+		return true // engines of that time asked of machines what they did not ask of themselves
+	}
+	for _, f := range r.features {
+		if !slices.Contains(h.Features, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// noMachine is the message that engines' users know, with what each machine
+// can do.
+func (h *hook) noMachine(r *request) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Failed to find a machine for remote build!\nderivation: %s\nrequired (system, features): (%s, [%s])\n%d available machines:\n"+
+		"(systems, maxjobs, supportedFeatures, mandatoryFeatures)", r.drv.Base(), r.platform, strings.Join(r.features, ", "), len(h.pool.machines))
+	for _, m := range h.pool.machines {
+		fmt.Fprintf(&b, "\n([%s], %d, [%s], [%s])", strings.Join(m.Systems, ", "), m.MaxJobs, strings.Join(m.Features, ", "),
+			strings.Join(m.Mandatory, ", "))
+	}
+	return b.String()
+}
+
+// begin starts an activity. What it returns stops it.
+func (h *hook) begin(level activity.Level, t activity.Type, text string, fields ...any) (stop func()) {
+	h.id++
+	id := h.id
+	h.Sink.Start(id, level, t, text, 0, fields...)
+	return func() { h.Sink.Stop(id) }
+}
