@@ -35,6 +35,9 @@ const maxFault = 4 << 10
 // errSlow ends requests to servers that do not answer.
 var errSlow = errors.New("the server does not answer")
 
+// errLarge is about files that should be small.
+var errLarge = errors.New("a narinfo or nix-cache-info is larger than 4 MiB")
+
 // A passingError may be gone at the next attempt.
 type passingError struct {
 	err   error
@@ -161,6 +164,8 @@ func (s *server) attempt(ctx context.Context, r *request) (*answer, error) {
 			s.answered(resp)
 		}
 		return nil, final.err
+	case errors.Is(err, errLarge): // and none of its files is worth so much
+		return nil, s.health.failed(contact.started, err)
 	case slow:
 		return nil, s.health.failed(contact.started, fmt.Errorf("it did not answer within %v", limit))
 	case !connected:
@@ -262,7 +267,7 @@ func readWhole(resp *http.Response) ([]byte, error) {
 	}
 	data, err := io.ReadAll(text)
 	if err == nil && len(data) > maxSmall {
-		err = &finalError{fmt.Errorf("it is larger than %d bytes", maxSmall)}
+		err = errLarge
 	}
 	return data, err
 }

@@ -173,7 +173,7 @@ func open(a *address, o *Options) (Cache, error) {
 func checkName(name string) error {
 	bad := name == "" || len(name) > 1024 || name[0] == '/' || strings.Contains(name, "://")
 	for i := range len(name) {
-		bad = bad || name[i] <= ' ' || name[i] >= 0x7f || name[i] == '\\'
+		bad = bad || name[i] <= ' ' || name[i] >= 0x7f || name[i] == '\\' || name[i] == '#'
 	}
 	path, _, _ := strings.Cut(name, "?")
 	for part := range strings.SplitSeq(path, "/") {

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -29,6 +30,9 @@ const maxRedirects = 10
 
 // maxHeader bounds the headers of a response, in bytes.
 const maxHeader = 64 << 10
+
+// manyConnections are kept for later if there is no limit on connections.
+const manyConnections = 100
 
 // A network is how one cache is reached: connections of its own, so that the
 // limits on them are the cache's, and a memory of where its servers are.
@@ -67,7 +71,7 @@ func newNetwork(base *url.URL, o *Options) (*network, error) {
 			DisableCompression:     true,
 			MaxConnsPerHost:        connections,
 			MaxIdleConns:           connections,
-			MaxIdleConnsPerHost:    max(connections, http.DefaultMaxIdleConnsPerHost),
+			MaxIdleConnsPerHost:    cmp.Or(connections, manyConnections),
 			IdleConnTimeout:        http.DefaultTransport.(*http.Transport).IdleConnTimeout,
 			MaxResponseHeaderBytes: maxHeader,
 		},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -179,48 +180,54 @@ func TestCacheDies(t *testing.T) {
 func TestBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)
-		c := l.open("http://dead", l.options())
+		c := l.open("http://c", l.options())
 		get := func() error {
 			_, err := fetch(t, c, "nix-cache-info")
 			return err
 		}
-		var pauses []time.Duration
-		for range 7 {
-			before := l.dials["dead"]
-			if _, ok := errors.AsType[*DownError](get()); !ok || l.dials["dead"] != before+1 {
-				t.Fatalf("dialled %d times", l.dials["dead"])
-			}
-			began := time.Now()
-			for l.dials["dead"] == before+1 {
-				time.Sleep(time.Second)
-				var wg sync.WaitGroup
-				for range 5 {
-					wg.Go(func() {
-						if _, ok := errors.AsType[*DownError](get()); !ok {
-							t.Error("no DownError")
-						}
-					})
-				}
-				wg.Wait()
-			}
-			if n := l.dials["dead"]; n != before+2 {
-				t.Fatalf("%d dials at once", n-before)
-			}
-			pauses = append(pauses, time.Since(began))
-			time.Sleep(lastPause)
+		die := func() {
+			l.hosts["c:80"].server.Close()
+			c.(*server).close()
+			l.blackhole("c")
 		}
-		if pauses[0] != time.Minute || pauses[1] <= pauses[0] {
-			t.Errorf("pauses: %v", pauses)
+		l.serve("c", newShelf(1).ServeHTTP)
+		if err := get(); err != nil {
+			t.Fatal(err)
 		}
-		for _, p := range pauses {
-			if p > lastPause {
-				t.Errorf("pauses: %v", pauses)
+		die()
+		var attempts []time.Duration
+		began := time.Now()
+		for before := l.dialled("c"); time.Since(began) < 2*time.Hour; time.Sleep(time.Second) {
+			var wg sync.WaitGroup
+			for range 5 {
+				wg.Go(func() {
+					if _, ok := errors.AsType[*DownError](get()); !ok {
+						t.Error("no DownError")
+					}
+				})
 			}
+			synctest.Wait()
+			n := l.dialled("c")
+			if n != before {
+				attempts = append(attempts, time.Since(began).Round(time.Minute))
+			}
+			if len(attempts) > 1 && n > before+1 {
+				t.Errorf("%d attempts at once", n-before)
+			}
+			before = n
+			wg.Wait()
+		}
+		var want []time.Duration
+		for at, pause := time.Duration(0), firstPause; at < 2*time.Hour; at, pause = at+pause, min(2*pause, lastPause) {
+			want = append(want, at)
+		}
+		if len(attempts) != len(want) || !slices.Equal(attempts[:4], want[:4]) {
+			t.Errorf("attempts at %v, want them at %v", attempts, want)
 		}
 		if said := l.said(); len(said) != 1 {
 			t.Errorf("warnings: %q", said)
 		}
-		l.serve("dead", newShelf(1).ServeHTTP)
+		l.serve("c", newShelf(1).ServeHTTP)
 		time.Sleep(lastPause)
 		if err := get(); err != nil {
 			t.Error(err)
@@ -228,8 +235,7 @@ func TestBackOff(t *testing.T) {
 		if last := l.messages[len(l.messages)-1]; !strings.Contains(last, "back in service") {
 			t.Errorf("the last message: %q", last)
 		}
-		l.hosts["dead:80"].server.Close()
-		c.(*server).close()
+		die()
 		if _, ok := errors.AsType[*DownError](get()); !ok || len(l.said()) != 2 {
 			t.Errorf("dead again: %q", l.said())
 		}

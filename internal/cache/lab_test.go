@@ -86,7 +86,11 @@ func (l *lab) serve(name string, handler http.HandlerFunc) {
 }
 
 // blackhole puts a host on the network to which packets are lost.
-func (l *lab) blackhole(name string) { l.hosts[name+":80"] = &host{server: &http.Server{}} }
+func (l *lab) blackhole(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hosts[name+":80"] = &host{server: &http.Server{}}
+}
 
 var errRefused = errors.New("connection refused")
 
@@ -129,6 +133,12 @@ func (l *lab) asked(what string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.requests[what]
+}
+
+func (l *lab) dialled(name string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dials[name]
 }
 
 func (l *lab) options() Options {

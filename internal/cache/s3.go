@@ -2,10 +2,13 @@ package cache
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/xml"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -36,10 +39,12 @@ func newBucket(a *address, o *Options) (*server, error) {
 		return nil, fmt.Errorf("the URL of the cache '%s' names no bucket", a.url)
 	}
 	uri := "s3://" + bucket + a.url.Path
+	roots, err := certificates(o.CAFile)
+	if err != nil {
+		return nil, err
+	}
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(&http.Client{Timeout: o.ConnectTimeout, Transport: &http.Transport{
-			DialContext: (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext,
-		}}),
+		config.WithHTTPClient(credentialsClient(o, roots)),
 		config.WithRetryMaxAttempts(1),
 	}
 	if p := a.params.Get("profile"); p != "" {
@@ -67,6 +72,22 @@ func newBucket(a *address, o *Options) (*server, error) {
 	// A request is signed for one address.
 	s.net.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return s, nil
+}
+
+// credentialsClient is for the services that give credentials. Those of the
+// machine itself are behind no proxy.
+func credentialsClient(o *Options, roots *x509.CertPool) *http.Client {
+	proxy := proxies(o.Env)
+	return &http.Client{Timeout: o.ConnectTimeout, Transport: &http.Transport{
+		Proxy: func(r *http.Request) (*url.URL, error) {
+			if ip, err := netip.ParseAddr(r.URL.Hostname()); err == nil && isLocal(ip.Unmap()) {
+				return nil, nil
+			}
+			return proxy(r.URL)
+		},
+		DialContext:     (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext,
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+	}}
 }
 
 // bucketURL finds a bucket: at Amazon under a name of its own, elsewhere, and

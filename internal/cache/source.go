@@ -151,7 +151,7 @@ func (x *source) read(ctx context.Context, name string) ([]byte, error) {
 	defer body.Close()
 	text, err := io.ReadAll(io.LimitReader(body, maxSmall+1))
 	if err == nil && len(text) > maxSmall {
-		err = fmt.Errorf("it is larger than %d bytes", maxSmall)
+		err = errLarge
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading '%s' of '%s': %w", name, x.cache.URI(), err)
