@@ -81,6 +81,11 @@ func TestFetchFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.got("contents of /filea=b")
+	want := fmt.Sprintf(`@nix {"action":"start","fields":["%[1]s"],"id":1,"level":4,"text":"downloading '%[1]s'","type":101}`+"\n"+
+		`@nix {"action":"result","fields":[20,20,0,0],"id":1,"type":105}`+"\n"+`@nix {"action":"stop","id":1}`+"\n", s.URL+"/file?a=b")
+	if got := l.log.String(); got != want {
+		t.Errorf("the log is\n%s, want\n%s", got, want)
+	}
 	if info, err := os.Stat(l.path("out")); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("the output's mode: %v, %v", info.Mode(), err)
 	}

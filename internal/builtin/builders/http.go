@@ -19,7 +19,6 @@ import (
 	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sys/unix"
 
-	"gobuild/internal/builtin"
 	"gobuild/internal/cache/netrc"
 )
 
@@ -28,6 +27,8 @@ type downloader struct {
 	*build
 	client *http.Client
 	netrc  *netrc.File
+
+	downloads int // so far
 }
 
 // maxRedirects is how often a server may send us on.
@@ -153,14 +154,16 @@ func (d *downloader) download(from string, use func(io.Reader) error) error {
 	name := u.Redacted()
 	delay := firstDelay
 	for attempt := 1; ; attempt++ {
+		p := d.begin(name)
 		switch u.Scheme {
 		case "http", "https":
-			err = d.get(u, use)
+			err = d.get(u, p, use)
 		case "file":
-			err = readFile(u, use)
+			err = readFile(u, p, use)
 		default:
-			return fmt.Errorf("unable to download '%s': the protocol '%s' is not supported", name, u.Scheme)
+			err = &localError{fmt.Errorf("the protocol '%s' is not supported", u.Scheme)}
 		}
+		p.end()
 		if err == nil {
 			return nil
 		}
@@ -195,7 +198,7 @@ func passing(err error) bool {
 	return true
 }
 
-func (d *downloader) get(u *url.URL, use func(io.Reader) error) error {
+func (d *downloader) get(u *url.URL, p *progress, use func(io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	target := *u
@@ -215,7 +218,8 @@ func (d *downloader) get(u *url.URL, use func(io.Reader) error) error {
 	if resp.StatusCode != http.StatusOK {
 		return answered(resp)
 	}
-	return use(&body{r: resp.Body, ctx: ctx, watch: watch, pace: newPace(d.Fetch)})
+	p.expected = max(resp.ContentLength, 0)
+	return use(&body{r: resp.Body, ctx: ctx, watch: watch, progress: p, pace: newPace(d.Fetch)})
 }
 
 // plain is an error of the client without the URL, which is named already.
@@ -261,68 +265,27 @@ func isText(b []byte) bool {
 
 // A body is a file as it arrives.
 type body struct {
-	r     io.Reader
-	ctx   context.Context
-	watch *watch
-	got   int64
-	pace  *pace
+	r        io.Reader
+	ctx      context.Context
+	watch    *watch
+	progress *progress
+	pace     *pace
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	b.got += int64(n)
 	b.watch.restart()
-	b.pace.wait(b.got)
+	b.progress.add(n)
+	b.pace.wait(b.progress.done)
 	if err != nil && err != io.EOF {
 		err = &transferError{because(b.ctx, err)}
 	}
 	return n, err
 }
 
-// A watch ends a request in which nothing happens.
-type watch struct {
-	timer *time.Timer
-	after time.Duration
-}
-
-func newWatch(after time.Duration, cancel context.CancelCauseFunc) *watch {
-	w := &watch{after: after}
-	if after > 0 {
-		w.timer = time.AfterFunc(after, func() { cancel(fmt.Errorf("nothing was received for %v", after)) })
-	}
-	return w
-}
-
-func (w *watch) restart() {
-	if w.timer != nil {
-		w.timer.Reset(w.after)
-	}
-}
-
-func (w *watch) stop() {
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-}
-
-// A pace keeps a download slower than a limit.
-type pace struct {
-	rate  int64 // bytes per second; 0: none
-	start time.Time
-}
-
-func newPace(f *builtin.Fetch) *pace { return &pace{f.Speed << 10, time.Now()} }
-
-func (p *pace) wait(got int64) {
-	if p.rate > 0 {
-		due := time.Duration(float64(got) / float64(p.rate) * float64(time.Second))
-		time.Sleep(due - time.Since(p.start))
-	}
-}
-
 // readFile is for URLs of files, which the builder must be able to see: in a
 // sandbox, those of its inputs. It opens no device.
-func readFile(u *url.URL, use func(io.Reader) error) error {
+func readFile(u *url.URL, p *progress, use func(io.Reader) error) error {
 	if u.Host != "" && u.Host != "localhost" {
 		return &localError{fmt.Errorf("the URL names the host '%s'", u.Host)}
 	}
@@ -338,7 +301,8 @@ func readFile(u *url.URL, use func(io.Reader) error) error {
 	if !info.Mode().IsRegular() {
 		return &localError{fmt.Errorf("'%s' is not a regular file", u.Path)}
 	}
-	if err := use(f); err != nil {
+	p.expected = info.Size()
+	if err := use(io.TeeReader(f, p)); err != nil {
 		return &localError{err}
 	}
 	return nil
