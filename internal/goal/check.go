@@ -134,7 +134,7 @@ func (d *Derivation) startDiffHook(found diff) error {
 	if err != nil {
 		return err
 	}
-	attr := syscall.SysProcAttr{Setpgid: true} // interrupts are for us to hear, and to act on
+	attr := ownChild()
 	if a.user != nil {
 		if err := a.world.Admit(); err != nil {
 			e.message(activity.Warn, "%v", err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"gobuild/internal/activity"
 	"gobuild/internal/store/digest"
@@ -163,7 +162,7 @@ func (c *contents) startChild() error {
 	}
 	p, err := proc.Start(proc.Command{
 		Path: proc.Self, Argv: []string{"gobuild", HashChild}, Env: []string{}, Files: []int{-1, 2, 2, in, out.W},
-		Attr: syscall.SysProcAttr{Setpgid: true}, // interrupts are for us to hear, and to act on
+		Attr: ownChild(),
 	})
 	proc.Close(out.W)
 	if err != nil {

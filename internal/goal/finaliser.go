@@ -6,6 +6,8 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"gobuild/internal/activity"
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/finalise"
@@ -93,7 +95,7 @@ func (f *finaliser) start(d *Derivation, req finalise.Request) error {
 	}
 	p, err := proc.Start(proc.Command{
 		Path: proc.Self, Argv: []string{"gobuild", FinaliseChild}, Env: []string{}, Files: []int{-1, 2, 2, in, out.W},
-		Attr: syscall.SysProcAttr{Setpgid: true}, // interrupts are for us to hear, and to act on
+		Attr: ownChild(),
 	})
 	proc.Close(out.W)
 	if err != nil {
@@ -102,6 +104,13 @@ func (f *finaliser) start(d *Derivation, req finalise.Request) error {
 	}
 	f.handle, err = d.eng.w.Watch(d, worker.Child{Proc: p, FDs: []int{out.R}})
 	return err
+}
+
+// ownChild is how a child is started whose work is for us alone: interrupts are
+// for us to hear, and to act on, and it must not go on in the store when our
+// locks have died with us.
+func ownChild() syscall.SysProcAttr {
+	return syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 }
 
 // output takes a part of the child's answer.
