@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,7 +13,8 @@ import (
 type address struct {
 	host      string // [user@]host for ssh; "" for a store on this machine
 	port      string
-	local     string // URI of a store on this machine
+	local     string   // URI of a store on this machine
+	features  []string // that it is to have, for it knows of none by itself
 	compress  bool
 	key       string
 	hostKey   string // base-64
@@ -32,7 +34,7 @@ func (m *Machine) address() (*address, error) {
 	case ok && (scheme == "ssh" || scheme == "ssh-ng"):
 		return a, a.ssh(rest, scheme == "ssh-ng")
 	case !ok && (strings.HasPrefix(m.URI, "/") || m.URI == "local" || strings.HasPrefix(m.URI, "local?")):
-		a.local = m.URI
+		a.local, a.features = m.URI, slices.Concat(m.Features, m.Mandatory)
 		return a, nil
 	}
 	return nil, fmt.Errorf("cannot build in a store like '%s'; 'ssh://HOST' is one that works", m.URI)
@@ -152,7 +154,11 @@ const (
 // command is the whole command line. knownHosts is the name of a file, or "".
 func (a *address) command(s *SSH, knownHosts string) []string {
 	if a.local != "" {
-		return []string{farProgram, "--serve", "--write", "--store", a.local}
+		argv := []string{farProgram, "--serve", "--write", "--store", a.local}
+		if len(a.features) > 0 {
+			argv = append(argv, "--option", "system-features", strings.Join(a.features, " "))
+		}
+		return argv
 	}
 	transport := s.Transport
 	if len(a.transport) > 0 {

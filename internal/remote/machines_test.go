@@ -111,6 +111,7 @@ func TestCommands(t *testing.T) {
 		{Machine{URI: "ssh://m?transport=srun%20-u%20-n1&remote-program=sudo%20nix-store"}, SSH{Transport: []string{"x"}},
 			"srun -u -n1 sudo nix-store --serve --write"},
 		{Machine{URI: "local?root=/x"}, SSH{}, "nix-store --serve --write --store local?root=/x"},
+		{Machine{URI: "/x", Features: []string{"kvm"}, Mandatory: []string{"big"}}, SSH{}, "nix-store --serve --write --store /x --option system-features kvm big"},
 		{Machine{URI: "/x"}, SSH{Transport: []string{"x"}}, "nix-store --serve --write --store /x"},
 	} {
 		a, err := test.m.address()
