@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gobuild/internal/activity"
+	"gobuild/internal/builtin"
 	"gobuild/internal/logzip"
 	"gobuild/internal/sandbox"
 	"gobuild/internal/store"
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 			os.Exit(logzip.Main())
 		case HashChild:
 			os.Exit(finalise.HashMain())
+		case builtin.Job:
+			os.Exit(fakeBuiltinMain())
 		case fakeNetChild:
 			os.Exit(fakeNetMain())
 		case fakeHookChild:
