@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/activity"
+	"gobuild/internal/store/finalise"
 	"gobuild/internal/store/fstree"
 	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
@@ -117,9 +118,15 @@ func (e *Engine) tidyRepairs() {
 		return
 	}
 	for _, entry := range entries {
-		if base, old, ok := leftBeside(entry.Name()); ok {
+		name := entry.Name()
+		tree := filepath.Join(e.store.RealDir(), name)
+		if base, old, ok := leftBeside(name); ok {
 			if p, err := e.store.Dir().FromBase(base); err == nil {
-				e.tidyRepair(p, filepath.Join(e.store.RealDir(), entry.Name()), old)
+				e.tidyRepair(p, tree, old)
+			}
+		} else if part, ok := finalise.CopyFor(name); ok {
+			if p, err := e.store.ByHashPart(part); err == nil && p.Base() != name {
+				e.tidyRepair(p, tree, false)
 			}
 		}
 	}

@@ -110,6 +110,8 @@ func TestTidyRepairs(t *testing.T) {
 		{"after the renames", "new", map[string]string{"old-%d-2": "old"}, "new", ""},
 		{"at work", "old", map[string]string{"new-1-1": "new"}, "old", "new-1-1"},
 		{"something else", "old", map[string]string{"old-%d": "x"}, "old", fmt.Sprintf("old-%d", pid)},
+		{"while finalising", "old", map[string]string{"finalise": "half"}, "old", ""},
+		{"called so", "old", map[string]string{"finalise-x": "path"}, "old", "finalise-x"},
 	} {
 		l := newLab(t)
 		p, err := l.store.AddText("text", []byte(c.there), nil)
@@ -120,6 +122,9 @@ func TestTidyRepairs(t *testing.T) {
 		}
 		for suffix, text := range c.beside {
 			name := real + "." + suffix
+			if strings.HasPrefix(suffix, "finalise") {
+				name = strings.TrimSuffix(real, "text") + suffix + "-123"
+			}
 			if strings.Contains(suffix, "%") {
 				name = fmt.Sprintf(name, pid)
 			}
@@ -129,10 +134,12 @@ func TestTidyRepairs(t *testing.T) {
 		if got := l.read(p); got != c.want {
 			t.Errorf("%s: there is %q, want %q", c.name, got, c.want)
 		}
-		found, _ := filepath.Glob(real + "?*")
+		found, _ := filepath.Glob(strings.TrimSuffix(real, "text") + "?*")
 		left := ""
 		for _, name := range found {
-			left += strings.TrimPrefix(name, real+".")
+			name = strings.TrimPrefix(strings.TrimPrefix(name, real), ".")
+			name = strings.TrimPrefix(name, strings.TrimSuffix(real, "text"))
+			left += strings.TrimSuffix(name, "-123")
 		}
 		if left != c.left {
 			t.Errorf("%s: left %q, want %q", c.name, left, c.left)

@@ -25,6 +25,13 @@ func privateName(dest string) string {
 
 const hashLen = 32
 
+// CopyFor takes the name of something in a store and gives the hash part of the
+// output for which it is such a directory, if its name allows that.
+func CopyFor(name string) (hashPart string, ok bool) {
+	part, number, ok := strings.Cut(name, "-finalise-")
+	return part, ok && len(part) == hashLen && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
 // Copies are the private directories that are left of making copies for dest,
 // by a Run that was killed if nobody is at work on dest.
 func Copies(dest string) []string {
