@@ -19,6 +19,7 @@ type Derivation struct {
 	eng    *Engine
 	path   storepath.Path
 	mode   BuildMode
+	waited bool     // in a repair: for somebody else's work on the outputs, which may have been this
 	wanted []string // nil: all
 	all    bool     // all outputs matter, whatever was wanted: there must be a build
 

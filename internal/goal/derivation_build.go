@@ -31,6 +31,9 @@ func (d *Derivation) tryToBuild() (step, worker.Wait, error) {
 			d.eng.asker.endTurn(d)
 			return nil, wait, err
 		}
+		if d.waited {
+			return d.examineAgain()
+		}
 	}
 	a := d.attempt
 	var err error

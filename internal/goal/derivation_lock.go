@@ -31,6 +31,7 @@ func (d *Derivation) lockOutputs() (worker.Wait, error) {
 		return worker.Done, fmt.Errorf("locking the outputs of '%s': %w", d.path, err)
 	}
 	if !ok {
+		d.waited = d.mode == Repair
 		d.waitFor("waiting for lock on " + quoteAll(paths))
 		return worker.AWhile, nil
 	}

@@ -36,6 +36,30 @@ func (d *Derivation) outputsExamined() (step, worker.Wait, error) {
 	return d.outputsKnown()
 }
 
+// examineAgain looks at the outputs once more, under their locks, after
+// somebody else has had those.
+func (d *Derivation) examineAgain() (step, worker.Wait, error) {
+	d.waited = false
+	valid, err := d.validNow()
+	if err != nil {
+		return nil, worker.Done, err
+	}
+	for _, p := range valid {
+		d.eng.store.ForgetContents(p)
+	}
+	if err := d.eng.checkContents(d, valid); err != nil {
+		return nil, worker.Done, err
+	}
+	return (*Derivation).examinedAgain, worker.Goals, nil
+}
+
+func (d *Derivation) examinedAgain() (step, worker.Wait, error) {
+	if d.Failed() > 0 {
+		return d.failWith(MiscFailure, fmt.Errorf("the outputs of derivation '%s' could not be checked", d.path))
+	}
+	return d.tryToBuild()
+}
+
 // outputsThere runs when all wanted outputs are valid, and in a repair have
 // their contents.
 func (d *Derivation) outputsThere(s Status) (step, worker.Wait, error) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -424,5 +425,32 @@ func TestRepairFetches(t *testing.T) {
 	must(t, l.engine().RepairPaths([]storepath.Path{out}))
 	l.wantBuilt("repairing outputs of '" + string(d) + "'")
 	l.wantGood(out)
+	l.wantClean()
+}
+
+// TestRepairBySomebodyElse waits for another's repair, and then has nothing to
+// do.
+func TestRepairBySomebodyElse(t *testing.T) {
+	l := newLab(t)
+	d := l.drv("d", "echo good > $out")
+	l.realise(d)
+	real := l.store.RealPath(l.out(d, "out"))
+	l.write(real, "bad")
+	unlock := l.lock(l.out(d, "out"))
+	asked := 0
+	l.opt.Interrupted = func() error {
+		if asked++; asked == 20 {
+			l.write(real, "good\n")
+			unlock()
+		}
+		return nil
+	}
+	l.opt.PollInterval = time.Millisecond
+	l.sink.events = nil
+	l.wantStatuses(l.repair(d), AlreadyValid)
+	if asked < 20 {
+		t.Errorf("did not wait: %d", asked)
+	}
+	l.wantBuilt()
 	l.wantClean()
 }

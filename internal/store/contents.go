@@ -129,6 +129,10 @@ func (s *Store) RememberedContents(p storepath.Path) (good, known bool) {
 	return good, known
 }
 
+// ForgetContents drops a remembered answer: somebody else may have repaired the
+// path.
+func (s *Store) ForgetContents(p storepath.Path) { delete(s.good, p) }
+
 // SetContentsGood replaces the remembered answer, after a repair or a check
 // elsewhere.
 func (s *Store) SetContentsGood(p storepath.Path, good bool) {
