@@ -120,8 +120,15 @@ func (f *programFetch) fetched(h *worker.Handle) (err error) {
 	if !h.Status().OK() {
 		return fmt.Errorf("fetching path '%s' %s", path, h.Status())
 	}
-	if _, err := os.Lstat(f.dest); err != nil {
+	st, err := os.Lstat(f.dest)
+	if err != nil {
 		return fmt.Errorf("substitute did not produce path '%s'", path)
+	}
+	// Nobody but us could come near it, so that no permissions are suspicious.
+	if st.Mode().Type() != os.ModeSymlink && st.Mode().Perm()&0o022 != 0 {
+		if err := os.Chmod(f.dest, st.Mode().Perm()&^0o022); err != nil {
+			return f.failed(err)
+		}
 	}
 	if f.hashLine != nil {
 		if f.promised, f.known, err = hook.ParseHash(*f.hashLine); err != nil {
