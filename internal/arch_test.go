@@ -41,7 +41,7 @@ var mayImport = map[string]string{
 		" store/storepath",
 	"cache/wire": "activity store/digest store/storepath",
 	"config":     unix + " store/storepath",
-	"goal": bzip2 + " " + unix + " activity builtin hook logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
+	"goal": bzip2 + " " + unix + " activity builtin cache/wire hook logline logzip sandbox store store/digest store/drv store/finalise store/fstree" +
 		" store/pathlock store/readahead store/sign store/storepath worker worker/proc",
 	"hook":        unix + " store/digest store/storepath worker/proc",
 	"logline":     "activity",
@@ -72,7 +72,7 @@ var mayImport = map[string]string{
 	"store/sign":        "store/digest store/storepath",
 	"store/storepath":   "store/digest",
 
-	"bench":               sqlite + " " + unix + " store/digest store/drv store/storepath",
+	"bench":               sqlite + " " + unix + " cache/compress store/digest store/drv store/narinfo store/storepath",
 	"conformance":         "",
 	"remote/buildhook":    unix + " activity protocol remote store store/drv store/pathlock store/storepath",
 	"remote/sshtest":      "",
