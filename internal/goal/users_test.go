@@ -3,8 +3,10 @@ package goal
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gobuild/internal/sandbox"
@@ -67,4 +69,64 @@ func TestEngineSharesUsers(t *testing.T) {
 	l.wantStatuses(l.realise(l.drv("a", script), l.drv("b", script), l.drv("c", script)), Built, Built, Built)
 	l.wantClean()
 	l.wantNoLocks()
+}
+
+// TestEngineSweepsUsers has something run as the build user that an engine has
+// left that died: it must be gone before the builder starts.
+func TestEngineSweepsUsers(t *testing.T) {
+	l := newLab(t)
+	if l.opt.Users == nil {
+		t.Skip("skipped: an ordinary user has no build users")
+	}
+	l.opt.Users.Count = sandbox.IDsPerBuild
+	left := exec.Command("/bin/sleep", "1000")
+	left.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: l.opt.Users.StartID, Gid: l.opt.Users.StartID}}
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = left.Process.Kill()
+		_ = left.Wait()
+	}()
+	// Until it is waited for, what is dead can be seen.
+	d := l.drv("x", fmt.Sprintf("grep ^State: /proc/%d/status > $out", left.Process.Pid))
+	l.wantStatuses(l.realise(d), Built)
+	if state := l.read(l.out(d, "out")); !strings.Contains(state, "zombie") {
+		t.Errorf("while the builder ran, the other process was in %q", state)
+	}
+	l.wantClean()
+}
+
+// TestEngineTakesBuildersOutputsOnly has a builder present a file of somebody
+// else's as its own.
+func TestEngineTakesBuildersOutputsOnly(t *testing.T) {
+	l := newLab(t)
+	if l.opt.Users == nil {
+		t.Skip("skipped: an ordinary user's builders have the user's files")
+	}
+	shared := filepath.Join(l.dir, "shared")
+	if err := os.Mkdir(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	theirs := filepath.Join(shared, "theirs")
+	if err := os.WriteFile(theirs, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(theirs, 0o666); err != nil { // or the kernel would not let it be linked
+		t.Fatal(err)
+	}
+	d := l.drv("x", fmt.Sprintf("mkdir $out; ln %s $out/file", theirs))
+	if os.Link(theirs, filepath.Join(l.store.RealDir(), "probe")) != nil {
+		t.Skip("skipped: the store is on another file system")
+	}
+	_ = os.Remove(filepath.Join(l.store.RealDir(), "probe"))
+	results, f := l.fails(d)
+	l.wantStatuses(results, OutputRejected)
+	if !strings.Contains(f.Error(), "invalid ownership on file '") {
+		t.Errorf("error: %v", f)
+	}
+	if info, err := os.Stat(theirs); err != nil || info.Mode().Perm() != 0o666 {
+		t.Errorf("the file has changed: %v, %v", info.Mode(), err)
+	}
+	l.wantClean()
 }
