@@ -40,7 +40,7 @@ func (h *hook) build(r *request, c *chosen) error {
 		}
 		err = c.conn.Explain(err)
 		c.seat.lock.Close()
-		if err := h.lose(c.seat, tried, fmt.Errorf("lost '%s': %w", c.seat.URI, err)); err != nil {
+		if err := h.lose(c.seat, tried, "lost", err); err != nil {
 			return err
 		}
 		next, _, err := h.connect(r)

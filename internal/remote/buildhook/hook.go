@@ -205,16 +205,16 @@ func (h *hook) reach(s *seat) (*chosen, error) {
 		return &chosen{s, conn}, nil
 	}
 	s.lock.Close()
-	return nil, h.lose(s, tried, fmt.Errorf("cannot build on '%s': %w", s.URI, err))
+	return nil, h.lose(s, tried, "cannot build on", err)
 }
 
-// lose notes that a machine is down.
-func (h *hook) lose(s *seat, tried time.Time, err error) error {
+// lose notes that a machine is down, and says so.
+func (h *hook) lose(s *seat, tried time.Time, what string, err error) error {
 	left, noteErr := h.pool.lose(s.member, tried, err)
 	if noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
-	h.say(activity.Warn, "%s; leaving it alone for %s", err, left.Round(time.Second))
+	h.say(activity.Warn, "%s '%s': %s; leaving it alone for %s", what, s.URI, err, left.Round(time.Second))
 	return nil
 }
 
