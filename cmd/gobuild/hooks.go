@@ -9,6 +9,7 @@ import (
 	"gobuild/internal/config"
 	"gobuild/internal/goal"
 	"gobuild/internal/hook"
+	"gobuild/internal/worker/proc"
 )
 
 // buildHook is the program that may take over builds, nil if there is none
@@ -24,6 +25,11 @@ func (s *session) buildHook() (*hook.Program, error) {
 			System: c.System, Silence: c.MaxSilentTime, Timeout: c.Timeout, Trace: c.PrintBuildTrace,
 		}, config.Environ()), nil
 	}
+	if !c.IsSet("build-hook") && namesMachines(c.Builders) {
+		own := hook.NewBinary(proc.Self, []string{"__" + hookAlias}, int(s.logger().Verbosity()), config.Environ(), s.hookSettings())
+		own.Argv[0] = "gobuild"
+		return own, nil
+	}
 	if len(c.BuildHook) == 0 {
 		return nil, nil
 	}
@@ -32,6 +38,22 @@ func (s *session) buildHook() (*hook.Program, error) {
 		return nil, fmt.Errorf("setting 'build-hook': %w", err)
 	}
 	return hook.NewBinary(file, c.BuildHook[1:], int(s.logger().Verbosity()), config.Environ(), s.hookSettings()), nil
+}
+
+// namesMachines tells whether a value of the setting builders may name any, so
+// that it makes sense to start a program that looks for them.
+func namesMachines(builders string) bool {
+	for _, item := range strings.FieldsFunc(builders, func(c rune) bool { return c == '\n' || c == ';' }) {
+		item = strings.TrimSpace(item)
+		if file, ok := strings.CutPrefix(item, "@"); ok {
+			if info, err := os.Stat(file); err == nil && info.Size() > 0 {
+				return true
+			}
+		} else if item != "" && item[0] != '#' {
+			return true
+		}
+	}
+	return false
 }
 
 // findProgram finds a program as a shell does.

@@ -114,10 +114,19 @@ func (c *class) head(queue int) *Derivation {
 		if d := (*q)[0]; d.queued == c {
 			return d
 		}
-		(*q)[0] = nil // the array outlives the goals
-		*q = (*q)[1:]
+		c.pop((*q)[0])
 	}
 	return nil
+}
+
+// pop takes out the head of whichever queue has it there.
+func (c *class) pop(d *Derivation) {
+	for i, q := range c.queues {
+		if len(q) > 0 && q[0] == d {
+			c.queues[i] = q[1:]
+			q[0] = nil // the array outlives the goals
+		}
+	}
 }
 
 // waits tells whether anybody does.
@@ -186,6 +195,7 @@ func (a *asker) giveTurn() bool {
 			a.program = nil
 			return true
 		}
+		c.pop(d)
 		a.classes = append(slices.Delete(a.classes, i, i+1), c)
 		d.queued, d.turn = nil, &turn{process: process, willing: willing}
 		process.goal = d

@@ -54,6 +54,7 @@ func (d *Derivation) askHook() (step, worker.Wait, error) {
 		t.process.reply = &hook.Reply{Verdict: hook.Decline}
 		return d.hookReplied()
 	}
+	e.message(activity.Debug, "asking the build hook about '%s', with a slot of our own: %t", d.path, t.willing)
 	t.process.replies.Expect()
 	e.w.Send(t.process.handle, request)
 	return (*Derivation).hookReplied, worker.Signal, nil

@@ -298,6 +298,13 @@ func TestHookSparesQuestions(t *testing.T) {
 	if others := countLines(requests) - willing; willing != n || others > maxTries {
 		t.Errorf("asked %d times with a slot and %d times without", willing, others)
 	}
+	asked := map[string]bool{}
+	for line := range strings.Lines(requests) {
+		if asked[line] {
+			t.Errorf("asked again: %s", line)
+		}
+		asked[line] = true
+	}
 	if got := l.noted("processes"); countLines(got) != 1 {
 		t.Errorf("hooks: %s", got)
 	}
