@@ -24,10 +24,34 @@ func (s *server) ask(ctx context.Context, j *job) *wire.Reply {
 	case ctx.Err() != nil:
 		return &wire.Reply{Kind: wire.Absent, Error: errCancelled.Error()}
 	case err != nil:
-		return &wire.Reply{Kind: wire.Absent, Error: err.Error()}
+		reply := &wire.Reply{Kind: wire.Absent}
+		if err = withoutDown(err); err != nil {
+			reply.Error = err.Error()
+		}
+		return reply
 	}
 	s.remember(path, o)
 	return &wire.Reply{Kind: wire.Found, Source: found.Source, URI: found.URI, Info: substitute(found.Info)}
+}
+
+// withoutDown leaves out the caches that are out of service, of which people
+// have been told: caches are a shortcut, and one that is not there must not
+// keep anybody from building.
+func withoutDown(err error) error {
+	unknown, ok := errors.AsType[*cache.UnknownError](err)
+	if !ok {
+		return err
+	}
+	errs := slices.DeleteFunc(slices.Clone(unknown.Errs), isDown)
+	if len(errs) == 0 {
+		return nil
+	}
+	return &cache.UnknownError{Path: unknown.Path, Errs: errs}
+}
+
+func isDown(err error) bool {
+	_, down := errors.AsType[*cache.DownError](err)
+	return down
 }
 
 // substitute puts a narinfo into the protocol's words.

@@ -2,6 +2,8 @@ package fetch
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +121,38 @@ func TestNobodyHasIt(t *testing.T) {
 	none := start(t, nil)
 	if r := none.ask(wire.Request{Op: wire.Info, Path: string(aPath)}); r.Kind != wire.Absent || r.Error != "" {
 		t.Errorf("without any cache: %+v", r)
+	}
+}
+
+// TestCachesThatAreDown keeps nobody from building: a cache that is out of
+// service is as good as one that has nothing, also when it promised something
+// before.
+func TestCachesThatAreDown(t *testing.T) {
+	dead := httptest.NewServer(http.NotFoundHandler())
+	dead.Close()
+	e := start(t, nil, dead.URL, newCache(t).file())
+	if r := e.ask(wire.Request{Op: wire.Info, Path: string(aPath)}); r.Kind != wire.Absent || r.Error != "" {
+		t.Errorf("%+v", r)
+	}
+	broken := newCache(t)
+	broken.write(narinfo.Name(aPath), []byte("nonsense"))
+	e = start(t, nil, dead.URL, broken.file())
+	r := e.ask(wire.Request{Op: wire.Info, Path: string(aPath)})
+	if r.Kind != wire.Absent || !strings.Contains(r.Error, "corrupt") || strings.Contains(r.Error, dead.URL) {
+		t.Errorf("%+v", r)
+	}
+
+	dies := newCache(t)
+	dies.add(aPath, fileArchive(t, []byte("hello")), "none", nil)
+	url := dies.http(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/nar/") {
+			return false
+		}
+		panic(http.ErrAbortHandler)
+	})
+	e = start(t, nil, url)
+	if r := e.fetch(aPath, filepath.Join(t.TempDir(), "x")); r.Kind != wire.Failed || !r.Gone {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -299,7 +299,7 @@ func TestHostileServers(t *testing.T) {
 		{"gone", small, "none", nil, http.NotFound, "", true},
 		{"forbidden", small, "none", nil, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) }, "", true},
 		{"a page instead", small, "xz", nil, func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>log in first</html>")) }, "unpacking its file", false},
-		{"broken server", small, "none", nil, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "500", false},
+		{"broken server", small, "none", nil, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "500", true},
 		{"on to a file", small, "none", nil, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 		}, "redirect", false},

@@ -28,7 +28,7 @@ func (s *server) load(ctx context.Context, j *job) *wire.Reply {
 	if err == nil {
 		return reply
 	}
-	gone := errors.Is(err, cache.ErrAbsent)
+	gone := errors.Is(err, cache.ErrAbsent) || isDown(err)
 	if ctx.Err() != nil {
 		err = errCancelled
 	}

@@ -84,10 +84,11 @@ type Reply struct {
 	URI    string      `json:",omitempty"` // of the cache
 	Info   *Substitute `json:",omitempty"`
 
-	// Absent: why some cache could not say; "" when all of them know that they
-	// do not have it. Failed: what went wrong.
+	// Absent: why some cache that is there could not say; "" when all of them
+	// know that they do not have it. Failed: what went wrong.
 	Error string `json:",omitempty"`
-	// Failed: the cache no longer has what it promised, which is no error of it.
+	// Failed: the cache no longer has what it promised, or is itself no longer
+	// there: no reason not to build.
 	Gone bool `json:",omitempty"`
 
 	// Fetched and Progress, in bytes:
