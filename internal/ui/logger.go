@@ -134,6 +134,7 @@ func (l *Logger) Message(level activity.Level, text string) {
 		return
 	}
 	if level == activity.Warn {
+		text = strings.TrimPrefix(text, ansi.warning+"warning:"+ansi.reset+" ") // as other programs' JSON has it
 		text = l.colours.warning + "warning:" + l.colours.reset + " " + strings.TrimPrefix(text, "warning: ")
 	}
 	l.printer.message(level, text)

@@ -252,3 +252,16 @@ func BenchmarkLogLine(b *testing.B) {
 type discard struct{}
 
 func (*discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// TestWarningsOfOthers: programs whose JSON is passed on have said "warning:"
+// themselves, in colour.
+func TestWarningsOfOthers(t *testing.T) {
+	var out bytes.Buffer
+	l := New(Options{Out: &out, Format: raw, Verbosity: activity.Warn})
+	for _, text := range []string{"careful", "warning: careful", "\x1b[35;1mwarning:\x1b[0m careful"} {
+		l.Message(activity.Warn, text)
+	}
+	if want := strings.Repeat("warning: careful\n", 3); out.String() != want {
+		t.Errorf("%q", out.String())
+	}
+}
