@@ -24,6 +24,7 @@ type bench struct {
 	gobuild string
 	quick   bool
 	reps    int
+	cache   *binaryCache // of the latest row that had one
 }
 
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }

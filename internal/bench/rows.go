@@ -50,6 +50,7 @@ func allRows(b *bench) []row {
 	for _, n := range b.sizes([]int{20000, 50000}, []int{2000}) {
 		rows = append(rows, graphRows(n)...)
 	}
+	rows = append(rows, substitutionRows(b)...)
 	return append(rows,
 		row{name: "finalise a big file of random bytes", unit: "MiB/s", goal: 1.8, recorded: "526 MiB/s", measure: bigFile(b.size(512), b.size(512), randomBytes)},
 		row{name: "finalise a big file of base-32 text", unit: "MiB/s", goal: 90, recorded: "9.7 MiB/s", measure: bigFile(b.size(512), b.size(32), base32Text)},
@@ -57,6 +58,30 @@ func allRows(b *bench) []row {
 		row{name: "20 MB of log, bz2", unit: "MB/s", goal: 4, recorded: "2.9 MB/s", measure: logOutput(b.size(20), true)},
 		row{name: "20 MB of log, uncompressed", unit: "MB/s", goal: 20, recorded: "20 MB/s", measure: logOutput(b.size(20), false)},
 	)
+}
+
+// substitutionRows have goals for caches that are directories; what is recorded is, too.
+func substitutionRows(b *bench) []row {
+	var small, big []row
+	for _, c := range []struct {
+		method                   string
+		goal                     float64 // of the large path
+		recorded, recordedOfFile string
+	}{
+		{"none", 2, "574 paths/s", "459 MiB/s"}, {"xz", 1.3, "488 paths/s", "32 MiB/s"}, {"zstd", 2, "383 paths/s", "228 MiB/s"},
+	} {
+		for _, transport := range []string{byFile, byHTTP} {
+			n, size := b.size(200), b.size(256)
+			s := row{name: fmt.Sprintf("substitute %d paths of 16 KiB, %s, %s", n, transport, c.method), unit: "paths/s", measure: smallSubstitutes(n, transport, c.method)}
+			l := row{name: fmt.Sprintf("substitute %d MiB, %s, %s", size, transport, c.method), unit: "MiB/s", measure: bigSubstitute(size, transport, c.method)}
+			if transport == byFile {
+				s.goal, s.recorded = 8, c.recorded
+				l.goal, l.recorded = c.goal, c.recordedOfFile
+			}
+			small, big = append(small, s), append(big, l)
+		}
+	}
+	return append(small, big...)
 }
 
 func graphRows(n int) []row {
