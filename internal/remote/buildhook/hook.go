@@ -55,6 +55,8 @@ type hook struct {
 	pool  *pool
 	store *store.Store // nil until there is a machine
 	id    activity.ID
+
+	explained string // what was said last of machines that were not chosen
 }
 
 // Run answers an engine until it has no more requests or a build is done. What
@@ -170,15 +172,24 @@ func (h *hook) connect(r *request) (*chosen, finding, error) {
 		if err != nil {
 			return nil, f, err
 		}
-		for _, why := range f.reasons {
-			h.say(activity.Talkative, "'%s' %s", r.drv, why)
-		}
+		h.explain(r, f.reasons)
 		if f.seat == nil {
 			return nil, f, nil
 		}
 		c, err := h.reach(f.seat)
 		if err != nil || c != nil {
 			return c, f, err
+		}
+	}
+}
+
+// explain says why machines were not chosen, if that is news: an engine asks
+// about the same derivation again and again until a machine is free.
+func (h *hook) explain(r *request, reasons []string) {
+	if text := strings.Join(append(reasons, string(r.drv)), "\n"); text != h.explained {
+		h.explained = text
+		for _, why := range reasons {
+			h.say(activity.Talkative, "'%s' %s", r.drv, why)
 		}
 	}
 }

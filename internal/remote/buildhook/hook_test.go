@@ -292,6 +292,9 @@ func TestAnswers(t *testing.T) {
 	}
 	l.wantReplies("# postpone\n# decline\n# postpone\n")
 	l.wantMessage("4 '" + string(p) + "' not on 'ssh://127.0.0.1:1': all 1 slots are taken")
+	if n := len(l.messages); n != 2 { // and why it declines
+		t.Errorf("%d messages: %q", n, l.messages)
+	}
 	seat.seat.lock.Close()
 
 	m.Features = []string{"kvm"}
@@ -340,7 +343,7 @@ func TestUnreachableMachines(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.wantReplies("# postpone\n# decline\n")
-	l.wantMessage("4 '"+string(p)+"' not on 'ssh://127.0.0.1:1': it is left alone for another", "after 1 failures", "Connection refused")
+	l.wantMessage("4 '"+string(p)+"' not on 'ssh://127.0.0.1:1': it is left alone until", "after 1 failures", "Connection refused")
 }
 
 // TestTextOfMachinesIsNoReply: what a machine says must not answer for it.

@@ -138,11 +138,11 @@ func (p *pool) consider(m *member, r *request, f *finding) (*seat, string, error
 		return nil, fmt.Sprintf("it takes only what requires [%s]", strings.Join(m.Mandatory, ", ")), nil
 	}
 	d := p.down(m)
-	if left := d.Until.Sub(p.now()); left > 0 {
+	if d.Until.After(p.now()) {
 		if d.Failures < p.backOff.Patience {
 			f.waiting = true
 		}
-		return nil, fmt.Sprintf("it is left alone for another %s after %d failures: %s", left.Round(time.Second), d.Failures, d.Reason), nil
+		return nil, fmt.Sprintf("it is left alone until %s after %d failures: %s", d.Until.Format(time.TimeOnly), d.Failures, d.Reason), nil
 	}
 	if m.lost {
 		return nil, "it failed just now", nil
