@@ -155,7 +155,8 @@ func TestCertificates(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := connections.Load() - before; h2 && n != 1 || n > int64(o.Connections) {
+		// Without HTTP/2, a few are made in vain while others become free.
+		if n := connections.Load() - before; h2 && n != 1 || n > 2*int64(o.Connections) {
 			t.Errorf("HTTP/2 %v: %d connections for 50 requests", h2, n)
 		}
 		c.(*server).close()

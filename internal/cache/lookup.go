@@ -94,31 +94,38 @@ type lookup struct {
 	lastDone bool
 }
 
-// advance asks the next source, if there is one.
+// advance asks the next source, if there is one, and more if that is silent
+// already.
 func (l *lookup) advance() bool {
-	if l.next >= len(l.set.sources) {
-		return false
+	before := l.next
+	for l.next < len(l.set.sources) && (l.next == before || l.silent()) {
+		l.set.ask(l.next, l.path, l.answers)
+		l.next++
+		l.open++
+		l.lastDone = false
 	}
-	l.set.ask(l.next, l.path, l.answers)
-	l.next++
-	l.open++
-	l.lastDone = false
-	l.timer.Reset(0) // perhaps the source is silent already
-	return true
+	return l.next > before
 }
 
 // hurry asks one more source if the last one asked is silent.
 func (l *lookup) hurry() {
+	if !l.lastDone && l.next < len(l.set.sources) && l.silent() {
+		l.advance()
+	}
+}
+
+// silent tells whether the last source asked is, or sets the timer to when it
+// may be.
+func (l *lookup) silent() bool {
 	last := l.set.sources[l.next-1]
-	if last.server == nil || l.lastDone {
-		return
+	if last.server == nil {
+		return false
 	}
 	silent, rest := last.server.health.silent(l.set.patience)
 	if !silent {
 		l.timer.Reset(max(rest, time.Millisecond))
-		return
 	}
-	l.advance()
+	return silent
 }
 
 // best takes in a verdict and those that came together with it, and returns

@@ -33,7 +33,7 @@ func TestDroppedPackets(t *testing.T) {
 		all.put(path(n), key)
 	}
 	var requests atomic.Int64
-	var then atomic.Pointer[func()]
+	var then atomic.Pointer[func()] // done in the midst of a run
 	var urls []string
 	for _, address := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"} {
 		l, err := net.Listen("tcp", address+":0")
@@ -51,9 +51,8 @@ func TestDroppedPackets(t *testing.T) {
 		urls = append(urls, "http://"+l.Addr().String())
 	}
 	o := newLab(t).options()
-	o.dial, o.TrustedKeys, o.ConnectTimeout = nil, keys, time.Second
+	o.dial, o.TrustedKeys, o.ConnectTimeout = nil, keys, 2*time.Second
 	run := func() time.Duration {
-		nft(t, "flush chain inet t input")
 		requests.Store(0)
 		began := time.Now()
 		s := (&lab{t: t}).set(o, urls...)
@@ -61,28 +60,28 @@ func TestDroppedPackets(t *testing.T) {
 		s.Close()
 		return time.Since(began)
 	}
-	healthy := run()
-	t.Logf("all caches are well: %v", healthy)
-
 	drop := func() { nft(t, "add rule inet t input ip daddr 127.0.0.2 drop") }
-	then.Store(&drop)
-	cut := run()
-	t.Logf("the first one's connections are cut: %v", cut)
-	if cut > healthy+3*o.ConnectTimeout {
-		t.Errorf("with connections cut it took %v, without %v", cut, healthy)
-	}
 
-	then.Store(nil)
-	nft(t, "flush chain inet t input")
-	drop()
-	began := time.Now()
-	s := (&lab{t: t}).set(o, urls...)
-	fetchAll(t, s, 16)
-	dropped := time.Since(began)
-	s.Close()
-	t.Logf("the first one's packets are dropped: %v", dropped)
-	if dropped > healthy+2*o.ConnectTimeout || dropped < o.ConnectTimeout {
-		t.Errorf("with packets dropped it took %v, without %v", dropped, healthy)
+	// Other programs may slow down a run, but not each of some.
+	for attempt := 1; ; attempt++ {
+		nft(t, "flush chain inet t input")
+		then.Store(nil)
+		healthy := run()
+		then.Store(&drop)
+		cut := run()
+		then.Store(nil)
+		dropped := run()
+		t.Logf("all are well: %v; connections are cut: %v; packets are dropped: %v", healthy, cut, dropped)
+		if dropped < o.ConnectTimeout {
+			t.Error("the packets were not dropped")
+		}
+		if cut <= healthy+3*o.ConnectTimeout && dropped <= healthy+2*o.ConnectTimeout {
+			break
+		}
+		if attempt == 4 {
+			t.Error("that is too long")
+			break
+		}
 	}
 }
 
