@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"gobuild/internal/store/pathlock"
 	"gobuild/internal/store/storepath"
 )
 
@@ -41,30 +42,85 @@ func (l *lab) reopen() {
 }
 
 // TestEngineProtects wants a derivation and its outputs to be temporary roots
-// when the builder starts, and what is fetched when it is fetched.
+// when the builder starts, and a path when it is fetched.
 func TestEngineProtects(t *testing.T) {
-	l := newLab(t)
-	fetched := l.path("fetched")
-	l.caches(fakeCache{string(fetched): {Contents: "x"}})
-	d := l.drv("x", "echo > $out; echo > $dev", outputs("dev", "out"))
-	want := []storepath.Path{d, l.out(d, "dev"), l.out(d, "out"), fetched}
-	l.reopen()
-	looked := false
-	l.opt.Interrupted = func() error {
-		if looked || !l.sink.has("start 105") || !l.sink.has("start 108") {
+	for name, started := range map[string]string{"built": "start 105", "fetched": "start 108"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			target := l.path("fetched")
+			want := []storepath.Path{target}
+			if name == "built" {
+				target = l.drv("x", "echo > $out; echo > $dev", outputs("dev", "out"))
+				want = []storepath.Path{target, l.out(target, "dev"), l.out(target, "out")}
+			} else {
+				l.caches(fakeCache{string(target): {Contents: "x"}})
+			}
+			l.reopen()
+			looked := false
+			l.opt.Interrupted = func() error {
+				if looked || !l.sink.has(started) {
+					return nil
+				}
+				looked = true
+				roots := "\x00" + l.protected()
+				for _, p := range want {
+					if !strings.Contains(roots, "\x00"+string(p)+"\x00") {
+						t.Errorf("'%s' is not protected", p)
+					}
+				}
+				return nil
+			}
+			l.realise(target)
+			if !looked {
+				t.Errorf("nobody looked:\n%s", l.sink)
+			}
+		})
+	}
+}
+
+// TestSubstitutionWaitsForALock has somebody else hold the lock on a path, who
+// then gives up or has made it.
+func TestSubstitutionWaitsForALock(t *testing.T) {
+	for _, made := range []bool{false, true} {
+		l := newLab(t)
+		p := l.path("x")
+		l.caches(fakeCache{string(p): {Contents: "fetched here"}})
+		lock, ok, err := pathlock.Acquire([]string{l.store.RealPath(p)}, pathlock.Try)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		other, polls := l.open(), 0
+		l.opt.Interrupted = func() error {
+			if !l.sink.has("start 111 waiting for lock on '" + string(p) + "'") {
+				return nil
+			}
+			if polls++; polls != 5 {
+				return nil
+			}
+			if made {
+				if err := elsewhere(other, p, "", "made elsewhere"); err != nil {
+					t.Error(err)
+				}
+			}
+			lock.Release(pathlock.Disposal(made))
 			return nil
 		}
-		looked = true
-		roots := "\x00" + l.protected()
-		for _, p := range want {
-			if !strings.Contains(roots, "\x00"+string(p)+"\x00") {
-				t.Errorf("'%s' is not protected", p)
-			}
+		results := l.realise(p)
+		want, text := Substituted, "fetched here"
+		if made {
+			want, text = AlreadyValid, "made elsewhere"
 		}
-		return nil
-	}
-	l.realise(d, fetched)
-	if !looked {
-		t.Errorf("nobody looked:\n%s", l.sink)
+		l.wantStatuses(results, want)
+		if got := l.read(p); got != text {
+			t.Errorf("the path has %q, want %q", got, text)
+		}
+		if n := strings.Count(l.sink.String(), "start 111"); n != 1 {
+			t.Errorf("the wait was announced %d times", n)
+		}
+		if fetched := l.sink.has("start 108"); fetched == made {
+			t.Errorf("fetched: %v", fetched)
+		}
+		l.unfetched()
+		l.wantNoLocks()
 	}
 }
