@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/signal"
 	"path"
 	"strconv"
 	"strings"
@@ -175,8 +176,10 @@ func (h *sshHook) options(s *session, machines string) (*buildhook.Options, erro
 	if load == "" {
 		load = s.dirs.State + "/current-load"
 	}
+	ender := &buildhook.Ender{}
+	go endOnSignal(ender)
 	return &buildhook.Options{
-		Machines: list, LoadDir: load, Dialing: dialing, MaxJobs: c.MaxJobs, UseSubstitutes: c.BuildersUseSubstitutes,
+		Ender: ender, Machines: list, LoadDir: load, Dialing: dialing, MaxJobs: c.MaxJobs, UseSubstitutes: c.BuildersUseSubstitutes,
 		Build: protocol.BuildOptions{
 			MaxSilentTime: c.MaxSilentTime, Timeout: c.Timeout, MaxLogSize: uint64(c.MaxBuildLogSize),
 			Deterministic: true, KeepFailed: c.KeepFailed,
@@ -188,6 +191,22 @@ func (h *sshHook) options(s *session, machines string) (*buildhook.Options, erro
 		Reply: h.stderr, Log: h.builderLog(), Sink: h.logger(), FirstID: activity.ID(os.Getpid()) << 32,
 	}, nil
 }
+
+// endOnSignal has a build that is being done clean up behind itself, and ends
+// the program if there is none, or if that takes too long.
+func endOnSignal(ender *buildhook.Ender) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	sig := <-signals
+	if ender.End() {
+		time.Sleep(cleaningUp)
+	}
+	signal.Reset(sig)
+	_ = unix.Kill(os.Getpid(), sig.(unix.Signal))
+}
+
+// cleaningUp is less than engines wait before they kill.
+const cleaningUp = time.Second
 
 // The descriptors that engines give to hooks.
 const (

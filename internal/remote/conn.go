@@ -21,9 +21,10 @@ type Conn struct {
 	*protocol.ServeClient
 	URI string
 
-	cmd   *exec.Cmd
-	in    *os.File // its standard input
-	out   *os.File // its standard output
+	cmd   *exec.Cmd   // nil when it has ended
+	proc  *os.Process // the same for Interrupt
+	in    *os.File    // its standard input
+	out   *os.File    // its standard output
 	said  *overhearing
 	hosts *os.File // what ssh knows, until it has read it; or nil
 }
@@ -132,7 +133,7 @@ func (c *Conn) startWithPipes() error {
 		said.Close()
 		return err
 	}
-	c.said = overhear(said)
+	c.proc, c.said = c.cmd.Process, overhear(said)
 	return nil
 }
 
@@ -157,6 +158,13 @@ func (c *Conn) Close() {
 	c.said.end()
 	c.cmd = nil
 	c.closeFiles()
+}
+
+// Interrupt makes what is being done fail. Any goroutine may call it.
+func (c *Conn) Interrupt() {
+	_ = c.proc.Kill() // it knows whether it has ended
+	_ = c.out.SetReadDeadline(time.Now())
+	_ = c.in.SetWriteDeadline(time.Now())
 }
 
 // Kill ends the connection at once.

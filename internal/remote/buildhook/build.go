@@ -31,7 +31,13 @@ func (h *hook) build(r *request, c *chosen) error {
 	}
 	for {
 		tried := h.Now()
+		h.Ender.watch(c.conn)
 		err := h.attempt(t, c)
+		h.Ender.watch(nil)
+		if err != nil && h.Ender.over() {
+			c.conn.Kill()
+			return failed(StatusFailed, "building '%s' on '%s': %w", t.drv, c.seat.URI, errEnded)
+		}
 		var lost *protocol.LostError
 		if !errors.As(err, &lost) {
 			c.release()

@@ -43,6 +43,9 @@ type Options struct {
 	// FirstID is the number before the first activity's.
 	FirstID activity.ID
 
+	// Ender, if there is one, can end a build that is being done.
+	Ender *Ender
+
 	BackOff BackOff
 	Now     func() time.Time    // nil: the clock
 	Sleep   func(time.Duration) // nil: really
@@ -67,6 +70,9 @@ func Run(asker Asker, o *Options) error {
 	}
 	if o.Sleep == nil {
 		o.Sleep = time.Sleep
+	}
+	if o.Ender == nil {
+		o.Ender = &Ender{}
 	}
 	h := &hook{Options: o, asker: asker, dir: o.Dialing.Dir, pool: newPool(o, asker.text()), id: o.FirstID}
 	defer func() {

@@ -452,3 +452,45 @@ func TestStoresThatCannotBeOpened(t *testing.T) {
 	l.wantReplies("# decline-permanently\n")
 	l.wantMessage("failure no write access to the store")
 }
+
+// TestEnded ends a build while its outputs come in.
+func TestEnded(t *testing.T) {
+	l := newLab(t)
+	p, d := l.derivation("x", "")
+	out := d.Outputs[1].Path
+	archive := encoded("nix-archive-1", "(", "type", "regular", "contents", 1<<20)
+	info := encoded(out, "", []string{}, 0, 1<<20+112, "sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73", "", []string{}, "")
+	mark := filepath.Join(t.TempDir(), "mark")
+	if err := exec.Command("mkfifo", mark).Run(); err != nil {
+		t.Fatal(err)
+	}
+	l.add(l.playing(slices.Concat(encoded(0, 0, "", 1, 0, 5, 6, 0), info, archive, make([]byte, 1000)), "echo >"+mark+"; exec sleep 1000"))
+	l.add(l.far)
+	l.options.Ender = &Ender{}
+	ended := make(chan bool)
+	go func() {
+		_, _ = os.ReadFile(mark)
+		ended <- l.options.Ender.End()
+	}()
+	err := l.run(try(p, 0), encoded([]string{}, []string{"out"}))
+	l.wantStatus(err, StatusFailed, "interrupted")
+	if !<-ended {
+		t.Error("nothing was being built")
+	}
+	l.wantValid(false, out)
+	entries, err := os.ReadDir(l.cfg.RealDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".drv") && e.Name() != ".links" {
+			t.Errorf("left behind: %s", e.Name())
+		}
+	}
+	if names, _ := filepath.Glob(l.options.LoadDir + "/*.down"); len(names) > 0 {
+		t.Errorf("the machine is blamed: %v", names)
+	}
+	if l.options.Ender.End() {
+		t.Error("something is still being built")
+	}
+}
