@@ -33,6 +33,7 @@ type Derivation struct {
 	attempt  *attempt    // not nil while locks or more are held
 	queued   *class      // while waiting for a turn to ask the build hook
 	turn     *turn       // not nil while asking it
+	lost     int         // builds that got lost elsewhere
 	activity activity.ID // waiting for a lock or a user, between polls, or building
 	counted  bool        // among the builds that run, from the builder's start to the goal's end
 

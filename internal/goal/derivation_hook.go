@@ -211,6 +211,8 @@ func (d *Derivation) hookExited() (step, worker.Wait, error) {
 	case a.killed != nil:
 		a.killed.Tail, a.killed.Logged = a.tail.Lines(), a.log.path != ""
 		return nil, worker.Done, d.hookFailed(a.killed)
+	case a.status.Wait.Exited() && a.status.Wait.ExitStatus() == lostExit && d.lost < maxLost:
+		return d.askAgain()
 	case !a.status.OK():
 		failure := d.hookError()
 		d.remember(failure, a.status)
@@ -225,6 +227,27 @@ func (d *Derivation) hookExited() (step, worker.Wait, error) {
 	}
 	a.valid, a.done = valid, valid
 	return d.registerForHook()
+}
+
+const (
+	// lostExit is the exit status of a hook that has lost the machine on which it
+	// built, and found no other: whoever asks again may be luckier.
+	lostExit = 75
+	// maxLost is how often that is done for one goal.
+	maxLost = 5
+)
+
+// askAgain starts anew after a build that was lost.
+func (d *Derivation) askAgain() (step, worker.Wait, error) {
+	e := d.eng
+	d.lost++
+	e.message(activity.Warn, "the machine that built '%s' was lost; asking the build hook again", d.path)
+	d.counted = false
+	e.builds.running--
+	e.report()
+	e.stop(&d.activity)
+	d.unlock()
+	return d.awaitPlace()
 }
 
 // registerForHook registers outputs that the hook has put in their places

@@ -75,6 +75,9 @@ func fakeHookMain(args []string) int {
 		case reply == "die":
 			fmt.Fprintln(os.Stderr, "last words")
 			return 7
+		case reply == "half": // an acceptance
+			fmt.Fprintln(os.Stderr, "# accept")
+			return 7
 		case reply == "ponder": // for ever
 			h.note("pondering", drv)
 			time.Sleep(time.Hour)

@@ -143,6 +143,30 @@ func TestHookFails(t *testing.T) {
 	}
 }
 
+// TestHookLost asks again about a build that was lost with its machine, but not
+// for ever.
+func TestHookLost(t *testing.T) {
+	l := newLab(t)
+	l.opt.MaxJobs = 0
+	l.fakeHook("accept exit 75", "accept valid")
+	a := l.drv("a", "")
+	l.realise(a)
+	l.wantEvents("start 105 ", "message 1 the machine that built '"+string(a)+"' was lost", "stop 105", "start 105 ",
+		"result 105 of 104 [1 1 0 0]", "stop 105")
+	l.wantClean()
+
+	l.fakeHook("accept exit 75")
+	b := l.drv("b", "")
+	results, f := l.fails(b)
+	if results[0].Status != MiscFailure || f.Error() != fmt.Sprintf("builder for '%s' failed with exit code 75", b) {
+		t.Errorf("%+v, %v", results[0], f)
+	}
+	if got := countLines(l.noted("requests")); got != 2+1+maxLost {
+		t.Errorf("asked %d times", got)
+	}
+	l.wantClean()
+}
+
 // TestHookJSON keeps what is reported of a builder elsewhere in its log, and
 // does not count twice what is done there.
 func TestHookJSON(t *testing.T) {
@@ -186,7 +210,7 @@ func sameLines(a, b string) bool {
 // TestHookDies builds here what a hook cannot even answer for.
 func TestHookDies(t *testing.T) {
 	l := newLab(t)
-	l.fakeHook("die")
+	l.fakeHook("die", "half", "die")
 	l.opt.MaxJobs = 1
 	var all []storepath.Path
 	for i := range 6 {

@@ -176,7 +176,11 @@ func (s *Substitution) tryToRun() (substitutionStep, worker.Wait, error) {
 	case e.held[s.path]:
 		return again, worker.AnyGoal, nil
 	}
-	lock, ok, err := pathlock.Acquire([]string{e.store.RealPath(s.path)}, pathlock.Try)
+	var names []string
+	if !e.store.HeldByParent(s.path) {
+		names = []string{e.store.RealPath(s.path)}
+	}
+	lock, ok, err := pathlock.Acquire(names, pathlock.Try)
 	if err != nil {
 		return nil, worker.Done, fmt.Errorf("locking '%s': %w", s.path, err)
 	}
