@@ -145,7 +145,7 @@ func (t *transfer) finish(a *arrival) error {
 	}
 	if t.links != "" {
 		var err error
-		t.saved, err = optimise.Tree(t.dest, optimise.Options{Links: t.links, Name: string(t.path), Warn: t.warn})
+		t.saved, err = optimise.Tree(t.dest, optimise.Options{Links: t.links, Name: string(t.path), Sums: t.sums(), Warn: t.warn})
 		if err != nil {
 			return err
 		}
@@ -163,6 +163,16 @@ func (t *transfer) finish(a *arrival) error {
 		return fmt.Errorf("writing '%s' to disk: %w", dir, err)
 	}
 	return nil
+}
+
+// sums spares reading a tree that is a single file again: its archive's hash is
+// known. In other trees it is not that of any file.
+func (t *transfer) sums() []optimise.Sum {
+	var st unix.Stat_t
+	if unix.Lstat(t.dest, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return nil
+	}
+	return []optimise.Sum{{Inode: st.Ino, Hash: [32]byte(t.info.NarHash.Bytes())}}
 }
 
 // checkHash compares what has been hashed with what was promised.

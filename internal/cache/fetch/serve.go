@@ -99,7 +99,10 @@ func newServer(cfg wire.Config, out *outbox, env func(string) string) (*server, 
 	}
 	s.blocks.New = func() any { return new(block) }
 	s.asks = pool{most: maxAsks, do: s.ask}
-	s.loads = pool{most: min(max(cfg.Connections, minLoads), maxLoads), do: s.load}
+	s.loads = pool{most: maxLoads, do: s.load}
+	if cfg.Connections > 0 { // else there is no limit on them
+		s.loads.most = min(max(cfg.Connections, minLoads), maxLoads)
+	}
 	s.root, s.stop = context.WithCancel(context.Background())
 	s.set, err = cache.NewSet(s.root, cfg.Substituters, cache.Options{Config: cfg, Env: env, Message: s.say})
 	if err != nil {
