@@ -61,7 +61,7 @@ func Dial(m *Machine, d *Dialing) (*Conn, error) {
 	c.ServeClient, err = protocol.NewServeClient(c.out, c.in, d.Dir, offer)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("there was no answer for %s", d.Patience)
-		_ = c.cmd.Process.Kill()
+		c.terminate()
 	}
 	if err != nil {
 		return nil, c.Explain(err)
@@ -162,18 +162,20 @@ func (c *Conn) Close() {
 
 // Interrupt makes what is being done fail. Any goroutine may call it.
 func (c *Conn) Interrupt() {
-	_ = c.proc.Kill() // it knows whether it has ended
+	c.terminate()
 	_ = c.out.SetReadDeadline(time.Now())
 	_ = c.in.SetWriteDeadline(time.Now())
 }
 
-// Kill ends the connection at once.
-func (c *Conn) Kill() {
-	if c.cmd != nil {
-		_ = c.cmd.Process.Kill()
-	}
+// Abort ends the connection in the middle of something.
+func (c *Conn) Abort() {
+	c.terminate()
 	c.Close()
 }
+
+// terminate asks the program to end. It is not killed at once: a store on this
+// machine has builders to end.
+func (c *Conn) terminate() { _ = c.proc.Signal(unix.SIGTERM) } // it knows whether it has ended
 
 func (c *Conn) closeFiles() {
 	for _, f := range []*os.File{c.in, c.out, c.hosts} {

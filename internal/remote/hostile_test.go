@@ -168,7 +168,7 @@ func TestSendingToTheDeaf(t *testing.T) {
 					t.Errorf("%v", err)
 				}
 			}
-			c.Kill()
+			c.Abort()
 		})
 	}
 }

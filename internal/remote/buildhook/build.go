@@ -35,7 +35,7 @@ func (h *hook) build(r *request, c *chosen) error {
 		err := h.attempt(t, c)
 		h.Ender.watch(nil)
 		if err != nil && h.Ender.over() {
-			c.conn.Kill()
+			c.conn.Abort()
 			return failed(StatusFailed, "building '%s' on '%s': %w", t.drv, c.seat.URI, errEnded)
 		}
 		var lost *protocol.LostError

@@ -98,7 +98,7 @@ func Run(asker Asker, o *Options) error {
 			continue
 		}
 		if err := h.reply(asker.accept(c.seat.URI)); err != nil {
-			c.conn.Kill()
+			c.conn.Abort()
 			return err
 		}
 		return h.build(&r, c)
