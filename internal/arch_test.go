@@ -22,7 +22,7 @@ import (
 // others by their whole path. A package that is not here may not exist; an
 // entry that is not used may not stay.
 var mayImport = map[string]string{
-	"cmd/gobuild": cobra + " " + unix + " activity builtin cache/wire config goal hook logzip netprogram protocol remote remote/buildhook sandbox store store/digest store/drv store/drv/drvjson" +
+	"cmd/gobuild": cobra + " " + unix + " activity builtin cache/wire config goal hook logzip netprogram protocol remote remote/buildhook sandbox store store/archive store/digest store/drv store/drv/drvjson" +
 		" store/finalise store/gc store/nar store/sign store/storepath ui worker worker/proc",
 
 	"cmd/gobuild-net": "builtin builtin/builders cache/fetch cache/upload cache/wire",

@@ -82,7 +82,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.realiseCommand(), a.ensurePathCommand(), a.repairPathCommand(), a.derivationCommand(), a.addCommand(), a.addFixedCommand(), a.queryCommand(),
 		a.queryFailedCommand("query-failed-paths"), a.clearFailedCommand(),
-		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.hashCommand(), a.deleteCommand(),
+		a.logCommand(), a.dumpCommand(), a.restoreCommand(), a.exportCommand(), a.importCommand(), a.hashCommand(), a.deleteCommand(),
 		a.keysCommand(), a.copyCommand(), a.hookCommand(),
 	)
 	checkUsage(root)
