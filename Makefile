@@ -27,7 +27,7 @@ TOGETHER = $(filter-out $(SERIAL),$(PACKAGES))
 # Parts of the program that it carries along.
 PARTS := $(INIT) $(NET)
 
-.PHONY: help build static $(NET) tools test-tools demo demo-clean test check gofmt vet staticcheck init-budget unit race fuzz bench golden cover clean
+.PHONY: help build static $(NET) tools test-tools demo demo-clean test check gofmt vet staticcheck init-budget unit race fuzz torture bench golden cover clean
 
 build: tools $(PARTS) ## build ./gobuild
 	$(GO) build -o gobuild ./cmd/gobuild
@@ -95,6 +95,9 @@ race: test-tools $(PARTS) ## run all tests with the race detector
 
 fuzz: tools ## run every fuzz target for $FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)
+
+torture: build test-tools ## kill gobuild and those who work for it 200 times while they fetch, repair and build
+	GOBUILD_BIN=$(CURDIR)/gobuild GOBUILD_KILLS=200 $(GO) test -count=1 -timeout 30m ./internal/conformance -run '^TestKilled$$'
 
 bench: build ## compare gobuild, Nix and the machine; BENCHFLAGS=-quick is faster
 	$(GO) run ./internal/bench $(BENCHFLAGS)

@@ -150,7 +150,33 @@ func killDeeds(t *testing.T, lab *nixtest.Lab, tmpl *nixtest.Template, tops []st
 			request: nixtest.Request{Targets: tops, Args: append([]string{"--repair"}, fetch...)}},
 		{name: "build again to repair", victims: []string{"gobuild"}, prepare: spoil,
 			request: nixtest.Request{Targets: tops, Args: []string{"--repair", "-j2"}}},
+		{name: "hook", victims: []string{"gobuild", "build-hook"}, prepare: none,
+			request: nixtest.Request{Targets: tops, Args: []string{"-j", "0"}, Env: []string{"NIX_BUILD_HOOK=" + buildHook(t, lab)}}},
 	}
+}
+
+// buildHook is a program that takes every build, and makes up the outputs.
+func buildHook(t *testing.T, lab *nixtest.Lab) string {
+	t.Helper()
+	name := filepath.Join(lab.Dir, "build-hook")
+	script := `#!/bin/sh
+while read willing platform drv features; do
+	echo '# accept' >&2
+	read inputs
+	read outputs
+	for o in $outputs; do
+		o=${TMPDIR%/tmp}$o
+		rm -rf $o
+		mkdir $o
+		for i in 1 2 3 4 5; do seq 1 2000 >$o/$i; done
+	done
+	exit 0
+done
+`
+	if err := os.WriteFile(name, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 func nixProgram(t *testing.T) string {
@@ -193,10 +219,12 @@ func killChild(parent int, name string) {
 	for !ended(parent) {
 		for _, pid := range descendants(parent) {
 			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			first, _, _ := bytes.Cut(text, []byte{0})
-			if filepath.Base(string(first)) == name {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-				return
+			words := strings.SplitN(string(text), "\x00", 3)
+			for _, word := range words[:min(len(words), 2)] { // a script is its interpreter's argument
+				if filepath.Base(word) == name {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+					return
+				}
 			}
 		}
 		time.Sleep(time.Millisecond)
