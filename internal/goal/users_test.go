@@ -130,3 +130,16 @@ func TestEngineTakesBuildersOutputsOnly(t *testing.T) {
 	}
 	l.wantClean()
 }
+
+// TestEngineKeepsLockFiles wants the lock files of a failed build to stay:
+// somebody may be waiting at one, and would not meet those who come later.
+func TestEngineKeepsLockFiles(t *testing.T) {
+	l := newLab(t)
+	d := l.drv("x", "exit 1", outputs("dev", "out"))
+	l.fails(d)
+	for _, id := range []string{"dev", "out"} {
+		if _, err := os.Lstat(l.store.RealPath(l.out(d, id)) + pathlock.Suffix); err != nil {
+			t.Errorf("output %s: %v", id, err)
+		}
+	}
+}
