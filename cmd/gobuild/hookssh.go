@@ -95,7 +95,7 @@ func (h *sshHook) binary(verbosity string) error {
 	if err != nil {
 		return err
 	}
-	s, err := h.configure()
+	s, err := h.configureQuietly()
 	if err != nil {
 		return h.refuse(asker, "", err)
 	}
@@ -131,7 +131,7 @@ func (h *sshHook) text(args []string) error {
 			return &usageError{"gobuild hook ssh", fmt.Errorf("'%s' is not a number", args[i])}
 		}
 	}
-	s, err := h.configure()
+	s, err := h.configureQuietly()
 	if err != nil {
 		return err
 	}
@@ -150,6 +150,15 @@ func (h *sshHook) text(args []string) error {
 	}
 	o.Platforms, o.Trace = []string{args[0]}, seconds[2] == 1
 	return buildhook.Run(asker, o)
+}
+
+// configureQuietly leaves out the warnings about settings: the engine has
+// shown its own, and would show these with each build.
+func (h *sshHook) configureQuietly() (*session, error) {
+	log := h.log
+	h.log = ui.New(ui.Options{Out: io.Discard})
+	defer func() { h.log = log }()
+	return h.configure()
 }
 
 // refuse shows what is wrong and leaves all builds to the engine.
@@ -245,6 +254,7 @@ func (s *session) useStore(text string) error {
 	f := config.DirFlags{}
 	switch {
 	case text == "auto" || text == "local" || text == "":
+	case text == "daemon" || strings.HasPrefix(text, "unix://"): // whose work this hook does
 	case strings.HasPrefix(text, "/"):
 		f.Root = text
 	default:

@@ -41,6 +41,7 @@ func TestStoresOfEngines(t *testing.T) {
 		{"", nil, usual},
 		{"auto", nil, usual},
 		{"local", nil, usual},
+		{"daemon", nil, usual},
 		{"local", moved, config.Dirs{Store: "/nix/store", RealStore: "/nix/store", State: "/state", Log: "/log"}},
 		{"/r", nil, below},
 		{"/r", moved, below},
@@ -58,7 +59,7 @@ func TestStoresOfEngines(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]string{
-		"daemon": "cannot build for the store 'daemon'", "ssh://h": "a build hook must write to it itself",
+		"http://h": "cannot build for the store 'http://h'", "ssh://h": "a build hook must write to it itself",
 		"local?real=x": "is not an absolute path", "local?root=x": "is not an absolute path", "local?store=%zz": "bad parameter 'store'",
 	} {
 		s := &session{app: &app{stderr: io.Discard, env: func(string) string { return "" }}}

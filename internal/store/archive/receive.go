@@ -27,12 +27,13 @@ func Receive(s *store.Store, info store.Info, r io.Reader) error {
 	if err := s.AddTempRoots(info.Path); err != nil {
 		return err
 	}
+	r = &sizedReader{r: r, left: info.NarSize, path: info.Path}
 	if valid, err := s.IsValid(info.Path); err != nil {
 		return err
 	} else if valid {
 		return nar.Skip(r)
 	}
-	tree, err := unpack(s, &sizedReader{r: r, left: info.NarSize, path: info.Path})
+	tree, err := unpack(s, r)
 	if err != nil {
 		return fmt.Errorf("receiving path '%s': %w", info.Path, err)
 	}
