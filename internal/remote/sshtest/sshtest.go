@@ -20,7 +20,7 @@ import (
 const RequireVar = "GOBUILD_REQUIRE_NIX"
 
 // ErrMissing means that there is no ssh server to be run.
-var ErrMissing = errors.New("sshd is not installed")
+var ErrMissing = errors.New("no ssh server can be run")
 
 // A Server is an ssh server that lets its own user in.
 type Server struct {
@@ -45,10 +45,13 @@ func Start(dir string, env ...string) (*Server, error) {
 		sshd = "/usr/sbin/sshd" // seldom in the PATH of ordinary users
 		if _, err := os.Stat(sshd); err != nil {
 			if os.Getenv(RequireVar) == "1" {
-				return nil, fmt.Errorf("%w, and %s=1 demands it", errors.New("sshd is missing"), RequireVar)
+				return nil, fmt.Errorf("sshd is not installed, and %s=1 demands it", RequireVar)
 			}
 			return nil, ErrMissing
 		}
+	}
+	if _, err := user.Current(); err != nil {
+		return nil, fmt.Errorf("%w for users without an account", ErrMissing)
 	}
 	s := &Server{
 		Key: filepath.Join(dir, "user"), config: filepath.Join(dir, "sshd_config"), log: filepath.Join(dir, "sshd.log"),
