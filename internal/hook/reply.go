@@ -14,8 +14,6 @@ const (
 	Never                   // it declines this and all that anybody may ask
 )
 
-var verdicts = map[string]Verdict{"accept": Accept, "decline": Decline, "postpone": Postpone}
-
 // A Reply answers a request.
 type Reply struct {
 	Verdict Verdict
@@ -70,16 +68,20 @@ func (r *Replies) line(b []byte) {
 const jsonMark = "@nix "
 
 func (r *Replies) judge(word string) {
-	v := verdicts[word]
+	today := r.Protocol == Binary
 	switch {
-	case r.Protocol == Binary && v == Accept:
+	case word == "accept" && today:
 		r.expect = machine
-	case r.Protocol == Binary && word == "decline-permanently":
+	case word == "accept":
+		r.answer(Reply{Verdict: Accept})
+	case word == "decline":
+		r.answer(Reply{Verdict: Decline})
+	case word == "decline-permanently" && today:
 		r.answer(Reply{Verdict: Never})
-	case v == Bad:
-		r.answer(Reply{Word: word})
+	case word == "postpone":
+		r.answer(Reply{Verdict: Postpone})
 	default:
-		r.answer(Reply{Verdict: v})
+		r.answer(Reply{Word: word})
 	}
 }
 
