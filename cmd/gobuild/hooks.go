@@ -16,6 +16,9 @@ import (
 // (hook spec, section 3).
 func (s *session) buildHook() (*hook.Program, error) {
 	c := s.settings
+	if s.flags.noBuildHook {
+		return nil, nil
+	}
 	if c.LegacyBuildHook != "" && !c.IsSet("build-hook") {
 		file := c.LegacyBuildHook
 		if err := absolute(&file); err != nil {

@@ -76,6 +76,7 @@ func (a *app) addBuildFlags(c *cobra.Command) {
 		{"timeout", "", "timeout", "kill builders that take longer than `SECONDS`"},
 		{"log-lines", "", "log-lines", "show the last `N` lines of the log of a failed build"},
 		{"system", "", "system", "build for `PLATFORM`, such as x86_64-linux"},
+		{"builders", "", "builders", "build on these `MACHINES` too, or those of @FILE"},
 	} {
 		f.VarP(&optionFlag{a: a, setting: s.setting}, s.name, s.short, s.help)
 	}
@@ -92,6 +93,7 @@ func (a *app) addBuildFlags(c *cobra.Command) {
 	} {
 		f.VarPF(&optionFlag{a: a, setting: s.setting, isBool: true, negated: s.negated}, s.name, s.short, s.help).NoOptDefVal = "true"
 	}
+	f.BoolVar(&a.flags.noBuildHook, "no-build-hook", false, "ask no other program or machine whether it builds")
 	f.BoolVar(&a.flags.retryFailed, "retry-failed", false, "build again what the setting cache-failure remembers to fail")
 	f.BoolVarP(&a.flags.noBuildOutput, "no-build-output", "Q", false, "do not show the output of builders")
 }

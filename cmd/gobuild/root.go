@@ -34,6 +34,7 @@ type flags struct {
 	verbose, quiet                   int
 	debug                            bool
 	noBuildOutput, retryFailed       bool
+	noBuildHook                      bool
 	logFormat                        string
 }
 
