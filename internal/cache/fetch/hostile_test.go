@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/activity"
 	"gobuild/internal/cache/wire"
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/nar"
@@ -322,6 +324,37 @@ func TestHostileServers(t *testing.T) {
 		}
 		nothingIn(t, dests)
 		must(t, e.stop())
+	}
+}
+
+// TestServerDies loses the server between its promise and the archive, which
+// is nobody's fault, and is told once.
+func TestServerDies(t *testing.T) {
+	c := newCache(t)
+	c.add(aPath, fileArchive(t, []byte("hello")), "none", nil)
+	s := httptest.NewServer(http.FileServer(http.Dir(c.dir)))
+	defer s.Close()
+	e := start(t, nil, s.URL)
+	r := e.ask(wire.Request{Op: wire.Info, Path: string(aPath)})
+	if r.Kind != wire.Found {
+		t.Fatalf("%+v", r)
+	}
+	s.Close()
+	dests := t.TempDir()
+	r = e.ask(wire.Request{Op: wire.Fetch, Path: string(aPath), Source: r.Source, Dest: filepath.Join(dests, "x")})
+	if want := "fetching path '" + string(aPath) + "': cache '" + s.URL + "' is out of service"; r.Kind != wire.Failed || !r.Gone || !strings.HasPrefix(r.Error, want) {
+		t.Errorf("%+v, want %q", r, want)
+	}
+	if r := e.ask(wire.Request{Op: wire.Info, Path: string(aPath) + "-more"}); r.Kind != wire.Absent || r.Error != "" {
+		t.Errorf("%+v", r)
+	}
+	nothingIn(t, dests)
+	warned := false
+	for _, n := range e.news {
+		warned = warned || n.Kind == wire.Message && n.Level == activity.Warn && strings.Contains(n.Text, s.URL)
+	}
+	if !warned {
+		t.Errorf("nobody was warned: %+v", e.news)
 	}
 }
 

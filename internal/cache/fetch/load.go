@@ -50,7 +50,7 @@ func (s *server) tryLoad(ctx context.Context, j *job) (*wire.Reply, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetching path '%s': %w", path, err)
 	}
-	t := &transfer{server: s, offer: o, path: path, dest: j.Dest, links: j.Links, meter: newMeter(ctx, s.out, j.ID, o.info.FileSize)}
+	t := &transfer{server: s, offer: o, path: path, dest: j.Dest, links: j.Links, meter: newMeter(ctx, s.out, j.ID)}
 	if err := t.run(ctx); err != nil {
 		if _, e := fstree.RemoveAll(j.Dest); e != nil {
 			err = fmt.Errorf("%w; and %w", err, e)
@@ -85,11 +85,14 @@ func (e *mismatchError) Error() string {
 	return fmt.Sprintf("%s mismatch importing path '%s';\n  specified: %s\n  got:       %s", e.what, e.path, e.specified, e.got)
 }
 
-// blame names the cache, and the path where the error does not.
+// blame names the cache and the path where the error does not.
 func (t *transfer) blame(err error) error {
 	var mismatch *mismatchError
-	if errors.As(err, &mismatch) {
+	switch {
+	case errors.As(err, &mismatch):
 		return fmt.Errorf("cache '%s': %w", t.uri, err)
+	case isDown(err):
+		return fmt.Errorf("fetching path '%s': %w", t.path, err)
 	}
 	return fmt.Errorf("cache '%s': fetching path '%s': %w", t.uri, t.path, err)
 }
@@ -115,7 +118,7 @@ func (t *transfer) run(ctx context.Context) error {
 		return err
 	}
 	defer file.Close()
-	t.meter.from = file
+	t.meter.from, t.meter.limit = file, t.info.FileSize // which OpenNar may have changed
 	archive, err := compress.NewReader(t.info.Compression, t.meter)
 	if err != nil {
 		return err

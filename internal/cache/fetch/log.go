@@ -25,7 +25,7 @@ func (s *server) log(ctx context.Context, j *job, drv storepath.Path) (*wire.Rep
 		return nil, fmt.Errorf("fetching the log of '%s': %w", drv, err)
 	}
 	defer body.Close()
-	m := newMeter(ctx, s.out, j.ID, 0)
+	m := newMeter(ctx, s.out, j.ID)
 	m.from = body
 	if err := s.unpackLog(m, body.Encoding, j.Dest); err != nil {
 		if e := os.Remove(j.Dest); e != nil && !errors.Is(e, os.ErrNotExist) {

@@ -29,8 +29,8 @@ type meter struct {
 // progressEvery is the least time between two reports on a request.
 const progressEvery = 200 * time.Millisecond
 
-func newMeter(ctx context.Context, out *outbox, id, limit uint64) *meter {
-	return &meter{ctx: ctx, limit: limit, out: out, id: id, told: time.Now()}
+func newMeter(ctx context.Context, out *outbox, id uint64) *meter {
+	return &meter{ctx: ctx, out: out, id: id, told: time.Now()}
 }
 
 func (m *meter) Read(b []byte) (int, error) {

@@ -185,7 +185,7 @@ func TestCrowd(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
-	m := newMeter(t.Context(), newOutbox(&out), 7, 0)
+	m := newMeter(t.Context(), newOutbox(&out), 7)
 	m.from = bytes.NewReader(make([]byte, 100))
 	m.told = m.told.Add(-progressEvery)
 	for range 10 {
