@@ -203,6 +203,27 @@ func TestFetchWithoutInfo(t *testing.T) {
 	}
 }
 
+// TestMovedArchive has a cache compress its archive anew after it was asked:
+// the new file is another one, and longer than the first promise.
+func TestMovedArchive(t *testing.T) {
+	c := newCache(t)
+	archive := fileArchive(t, noise(5000))
+	before := c.add(aPath, archive, "xz", nil)
+	e := start(t, nil, c.http(nil))
+	dest := filepath.Join(t.TempDir(), "x")
+	r := e.ask(wire.Request{Op: wire.Info, Path: string(aPath)})
+	if r.Kind != wire.Found || r.Info.DownloadSize != before.FileSize {
+		t.Fatalf("%+v", r)
+	}
+	must(t, os.Remove(filepath.Join(c.dir, before.URL)))
+	c.add(aPath, archive, "none", nil)
+	r = e.ask(wire.Request{Op: wire.Fetch, Path: string(aPath), Source: r.Source, Dest: dest})
+	if r.Kind != wire.Fetched || r.Downloaded != uint64(len(archive)) {
+		t.Errorf("%+v", r)
+	}
+	isTree(t, dest, archive)
+}
+
 func TestWhatIsThereStays(t *testing.T) {
 	c := newCache(t)
 	c.add(aPath, fileArchive(t, []byte("hello")), "none", nil)
