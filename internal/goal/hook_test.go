@@ -353,6 +353,41 @@ func TestHookParallel(t *testing.T) {
 	l.wantClean()
 }
 
+// TestHookLeaks counts descriptors after builds elsewhere, of which some fail.
+func TestHookLeaks(t *testing.T) {
+	l := newLab(t)
+	l.opt.MaxJobs, l.opt.KeepGoing = 1, true
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	l.engine() // opens what stays open
+	l.fakeHook("accept valid", "decline", "postpone", "accept exit 1", "die", "half", "accept kill", "maybe", "accept valid")
+	var all []storepath.Path
+	for i := range 24 {
+		all = append(all, l.drv(fmt.Sprint(i), "echo > $out"))
+	}
+	before := count()
+	e := l.engine()
+	if _, err := e.Realise(targets(all...)); err == nil {
+		t.Error("nothing failed")
+	}
+	if e.asker.thinking != 0 || e.asker.willing != 0 || e.asker.builds != 0 || len(e.asker.idle) != 0 {
+		t.Errorf("the asker counts %+v", e.asker)
+	}
+	if err := e.w.Dismiss(); err != nil {
+		t.Error(err)
+	}
+	if after := count(); after > before+1 { // the second engine's epoll
+		t.Errorf("%d descriptors are open, before it were %d", after, before)
+	}
+	l.wantNoProcess(t)
+	l.wantClean()
+}
+
 // TestHookAbandoned ends hooks whose answers and builds nobody wants any more.
 func TestHookAbandoned(t *testing.T) {
 	for _, c := range []struct{ behaviour, sign string }{{"ponder", "pondering"}, {"accept hang", "hanging"}} {
