@@ -124,3 +124,70 @@ func TestSubstitutionWaitsForALock(t *testing.T) {
 		l.wantNoLocks()
 	}
 }
+
+// TestHookPostponesWithoutLocks wants the locks to be free while no machine is:
+// somebody else may build meanwhile.
+func TestHookPostponesWithoutLocks(t *testing.T) {
+	l := newLab(t)
+	l.fakeHook("postpone", "accept valid")
+	l.opt.MaxJobs = 0
+	d := l.drv("x", "")
+	tried := false
+	l.opt.Interrupted = func() error {
+		if tried || !l.sink.has("start 111 waiting for a machine to build '"+string(d)+"'") {
+			return nil
+		}
+		tried = true
+		lock, ok, err := pathlock.Acquire([]string{l.store.RealPath(l.out(d, "out"))}, pathlock.Try)
+		if err != nil || !ok {
+			t.Errorf("the output is locked: %v, %v", ok, err)
+			return nil
+		}
+		lock.Release(pathlock.Keep)
+		return nil
+	}
+	l.realise(d)
+	if !tried {
+		t.Errorf("it did not wait:\n%s", l.sink)
+	}
+	l.wantClean()
+	l.wantNoLocks()
+}
+
+// TestRepairAskedSecond has the same derivation wanted as it is and repaired.
+func TestRepairAskedSecond(t *testing.T) {
+	l := newLab(t)
+	d := l.drv("x", "echo good > $out")
+	l.realise(d)
+	l.write(l.store.RealPath(l.out(d, "out")), "bad")
+	l.store = l.open()
+	results, err := l.engine().Realise([]Target{{Path: d}, {Path: d, Mode: Repair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.wantStatuses(results, AlreadyValid, Built)
+	if got := l.read(l.out(d, "out")); got != "good\n" {
+		t.Errorf("the output is %q", got)
+	}
+	l.wantClean()
+}
+
+// TestRepairIsRemembered wants what has been repaired to count as good in the
+// same engine.
+func TestRepairIsRemembered(t *testing.T) {
+	l := newLab(t)
+	a := l.drv("a", "echo good > $out")
+	b := l.drv("b", "echo "+string(l.out(a, "out"))+" > $out", l.needs(a))
+	l.realise(b)
+	l.write(l.store.RealPath(l.out(a, "out")), "bad")
+	l.store = l.open()
+	e := l.engine()
+	for _, p := range []storepath.Path{a, b} {
+		if _, err := e.Realise([]Target{{Path: p, Mode: Repair}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(l.sink.String(), "start 105 repairing outputs of '"+string(a)+"'"); n != 1 || strings.Contains(l.sink.String(), "found corrupted") {
+		t.Errorf("repaired %d times:\n%s", n, l.sink)
+	}
+}
