@@ -62,6 +62,9 @@ func (c *Caches) query(p storepath.Path, after int, reply func(answer)) {
 
 func (c *Caches) fetch(o *offer, dest string, events fetchEvents) transfer {
 	req := wire.Request{Op: wire.Fetch, Path: string(o.info.Path), Source: o.index, Dest: dest, Links: c.links}
+	if o.repair {
+		req.Links = "" // whose entries may be the damaged files
+	}
 	id, err := c.send(req, &question{path: o.info.Path, events: events})
 	if err != nil {
 		events.ended(err)

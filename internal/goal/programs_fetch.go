@@ -147,7 +147,7 @@ func (f *programFetch) finalise() error {
 	}
 	in, err := memFile(finalise.Request{
 		Derivation: string(f.offer.info.Path), Outputs: []finalise.Output{out},
-		KeepXattrs: e.opt.IgnoredACLs, Fsync: e.opt.FsyncOutputs, Links: e.store.Links(),
+		KeepXattrs: e.opt.IgnoredACLs, Fsync: e.opt.FsyncOutputs, Links: e.store.Links(), Verify: f.offer.repair,
 	})
 	if err != nil {
 		return f.failed(err)
@@ -181,6 +181,9 @@ func (f *programFetch) finalised(h *worker.Handle) error {
 	result, err := finalise.ReadReply(f.answer)
 	if err != nil {
 		return f.failed(err)
+	}
+	for _, text := range result.Warnings {
+		f.from.eng.message(activity.Warn, "%s", text)
 	}
 	got := result.Outputs[0]
 	actual := got.NarHash

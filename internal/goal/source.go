@@ -39,6 +39,7 @@ type offer struct {
 	index    int    // the source's own
 	info     store.Info
 	download uint64 // bytes to fetch; 0: unknown
+	repair   bool   // it is to replace a damaged path, with which its files may not be linked
 }
 
 // fetchEvents is how a fetch is heard of.

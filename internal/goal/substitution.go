@@ -220,6 +220,7 @@ func (s *Substitution) startFetching() (substitutionStep, worker.Wait, error) {
 	e.trace("substituter-started %s %s", s.path, s.offer.uri)
 	e.w.Occupy(worker.SubstitutionSlot)
 	e.copies.running++
+	s.offer.repair = s.repair
 	transfer := s.offer.source.fetch(s.offer, s.tree, fetchEvents{
 		progress: func(done uint64) {
 			e.sink.Result(s.inner, activity.Progress, done, s.offer.info.NarSize, 0, 0)
