@@ -57,11 +57,15 @@ func (r zstdReader) Read(p []byte) (int, error) {
 // readZstd works in the reader's goroutine: whoever reads a file has others
 // that hash and write it.
 func readZstd(r io.Reader) (io.ReadCloser, error) {
-	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	d, err := newZstd(r)
 	if err != nil {
 		return nil, err
 	}
 	return zstdReader{d}, nil
+}
+
+func newZstd(r io.Reader) (*zstd.Decoder, error) {
+	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 }
 
 // writeZstd has fewer levels than the scale, which is that of the C library:

@@ -66,8 +66,13 @@ func NewReader(method string, r io.Reader) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newReader(method, c.read, r)
+}
+
+// newReader makes a method's decoder behave as all do.
+func newReader(method string, read func(io.Reader) (io.ReadCloser, error), r io.Reader) (io.ReadCloser, error) {
 	in := &source{r: r}
-	dec, err := c.read(in)
+	dec, err := read(in)
 	if err != nil {
 		return nil, decompressError(method, in, err)
 	}

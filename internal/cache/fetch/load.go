@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/cache"
-	"gobuild/internal/cache/compress"
 	"gobuild/internal/cache/wire"
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/finalise"
@@ -119,7 +118,7 @@ func (t *transfer) run(ctx context.Context) error {
 	}
 	defer file.Close()
 	t.meter.from, t.meter.limit = file, t.info.FileSize // which OpenNar may have changed
-	archive, err := compress.NewReader(t.info.Compression, t.meter)
+	archive, err := t.decoders.NewReader(t.info.Compression, t.meter)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"gobuild/internal/activity"
 	"gobuild/internal/cache"
+	"gobuild/internal/cache/compress"
 	"gobuild/internal/cache/wire"
 	"gobuild/internal/store/storepath"
 )
@@ -65,12 +66,13 @@ func readConfig(lines *bufio.Scanner, cfg *wire.Config) error {
 
 // A server answers the requests of one engine.
 type server struct {
-	cfg    wire.Config
-	dir    storepath.Dir
-	set    *cache.Set
-	out    *outbox
-	blocks sync.Pool     // of *block
-	large  chan struct{} // has room for another long archive
+	cfg      wire.Config
+	dir      storepath.Dir
+	set      *cache.Set
+	out      *outbox
+	blocks   sync.Pool // of *block
+	decoders compress.Decoders
+	large    chan struct{} // has room for another long archive
 
 	running sync.WaitGroup
 	root    context.Context // of all work
