@@ -1,6 +1,7 @@
 package goal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"gobuild/internal/hook"
 	"gobuild/internal/store/digest"
 	"gobuild/internal/store/storepath"
+	"gobuild/internal/worker"
 )
 
 // fetcher is a substituter program. What it knows of a path is in a file, and
@@ -234,4 +236,35 @@ func TestProgramHash(t *testing.T) {
 		t.Error(err)
 	}
 	l.unfetched()
+}
+
+// TestProgramsInterrupted ends a run, and a plan, while a program owes an answer,
+// and wants no other source to be asked instead.
+func TestProgramsInterrupted(t *testing.T) {
+	for _, plan := range []bool{false, true} {
+		l := newLab(t)
+		slow := l.program("slow", "read question; echo > $DIR/asked; read more")
+		l.program("second", fetcher)
+		l.opt.Interrupted = func() error {
+			if _, err := os.Lstat(slow + "/asked"); err != nil {
+				return nil
+			}
+			return worker.ErrInterrupted
+		}
+		e := l.engine()
+		p := l.path("p")
+		var err error
+		if plan {
+			_, err = e.Plan([]Target{{Path: p}}, JustLook)
+		} else {
+			_, err = e.Ensure([]storepath.Path{p})
+		}
+		if !errors.Is(err, worker.ErrInterrupted) {
+			t.Errorf("it ended with %v", err)
+		}
+		must(t, e.w.Dismiss()) // as closing does: the successor, if there is one, ends too
+		if _, err := os.Lstat(l.dir + "/processes"); err == nil && !plan {
+			t.Error("another source was asked")
+		}
+	}
 }

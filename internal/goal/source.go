@@ -71,12 +71,16 @@ type search struct {
 	source int // position among the sources
 	after  int
 	err    error // of the last source that did not know
+	over   bool  // nobody wants to know any more
 }
 
 // next asks for the next offer. done gets nil when there is none; then err
 // says whether that is certain.
 func (s *search) next(done func(*offer)) {
-	if s.source == len(s.eng.opt.Sources) {
+	switch {
+	case s.over: // and no other source is to be started
+		return
+	case s.source == len(s.eng.opt.Sources):
 		done(nil)
 		return
 	}

@@ -360,6 +360,7 @@ func (s *Substitution) release(d pathlock.Disposal) {
 
 // Abandon gives back what the goal holds when nobody wants it any more.
 func (s *Substitution) Abandon() {
+	s.search.over = true
 	if s.install != nil {
 		s.eng.registerNow() // its tree is in place: rather valid than garbage
 	}

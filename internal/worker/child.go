@@ -63,7 +63,8 @@ type Handle struct {
 	status   proc.Status
 	buried   func(proc.Status)
 
-	deadline time.Time // not zero: a service that was told to end by then
+	dismissed bool      // a service that was told to end
+	deadline  time.Time // not zero: it is killed then
 }
 
 // Status is how the process ended; it is known once the goal's wait for Exit
@@ -118,7 +119,8 @@ func (w *Worker) watch(l Listener, n *Node, c Child) (*Handle, error) {
 	return h, nil
 }
 
-// end kills a child that cannot be followed, and forgets it.
+// end kills a child that cannot be followed, and forgets it. Whoever wanted to
+// watch it hears of that by an error, and of nothing else.
 func (w *Worker) end(h *Handle) {
 	for fd, of := range w.byFD {
 		if of == h {
@@ -130,7 +132,7 @@ func (w *Worker) end(h *Handle) {
 	w.closeInput(h)
 	h.child.Proc.Kill()
 	_, _ = h.child.Proc.Wait()
-	h.exited, h.goal = true, nil
+	h.exited, h.goal, h.listener = true, nil, nil
 	w.forget(h)
 }
 

@@ -38,6 +38,7 @@ func (w *Worker) poll() error {
 			}
 		}
 	}
+	clear(w.events) // the array outlives the children, whose goals have memory
 	w.expire()
 	return nil
 }
@@ -117,23 +118,30 @@ func (h *Handle) broken(now time.Time) (Limit, bool) {
 
 // drain waits for the children that linger and for those that were killed.
 func (w *Worker) drain() error {
-	for _, h := range w.handles {
-		switch {
-		case h.listener == nil || h.child.Linger:
-		case h.child.Service:
-			w.dismiss(h)
-		default:
-			w.Bury(h, nil)
-		}
-	}
+	w.endAll()
 	err := w.idle() // may start children that linger
 	for len(w.handles) > 0 {
+		w.endAll() // the last words of one child may have started another
 		if e := w.poll(); e != nil {
 			return errors.Join(err, e)
 		}
 		err = errors.Join(err, w.idle())
 	}
 	return err
+}
+
+// endAll has all children end that are not ending yet, but for those that
+// linger.
+func (w *Worker) endAll() {
+	for _, h := range w.handles {
+		switch {
+		case h.listener == nil || h.child.Linger || h.dismissed:
+		case h.child.Service:
+			w.dismiss(h)
+		default:
+			w.Bury(h, nil)
+		}
+	}
 }
 
 // A System is what the loop needs of the operating system.

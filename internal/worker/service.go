@@ -111,7 +111,7 @@ const dismissal = 2 * time.Second
 // dismiss lets a service end by itself, soon.
 func (w *Worker) dismiss(h *Handle) {
 	w.CloseInput(h)
-	h.deadline = w.opt.Now().Add(dismissal)
+	h.dismissed, h.deadline = true, w.opt.Now().Add(dismissal)
 }
 
 // Pump lets children go on without any goal until done says so. It is for

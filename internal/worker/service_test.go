@@ -99,6 +99,25 @@ func TestSendMuch(t *testing.T) {
 	w.Send(h, []byte("too late")) // does nothing
 }
 
+// The loop does not remember children that have ended, nor their listeners.
+func TestEndedAreForgotten(t *testing.T) {
+	w := realWorker(t)
+	c := &clerk{}
+	service(t, w, c, "echo; exit") // two events at once, more or less
+	service(t, w, c, "echo; exit")
+	if err := w.Pump(func() bool { return c.ended > 1 }); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range w.events[:cap(w.events)] {
+		if e.of != nil {
+			t.Error("a child is kept")
+		}
+	}
+	if len(w.byFD)+len(w.handles) > 0 {
+		t.Errorf("%d descriptors and %d children are kept", len(w.byFD), len(w.handles))
+	}
+}
+
 // A service that ends before its input was read is no reason to fail.
 func TestSendToTheDead(t *testing.T) {
 	w := realWorker(t)
@@ -130,6 +149,47 @@ func TestDismiss(t *testing.T) {
 	}
 	if !deaf.Exited() || time.Since(begin) > 30*time.Second {
 		t.Error("the service that does not listen was waited for")
+	}
+}
+
+// A successor of a service that is started when that ends is told to end, too.
+func TestDismissSuccessor(t *testing.T) {
+	w := realWorker(t)
+	second := &clerk{}
+	service(t, w, &restarter{w: w, t: t, next: second}, "exec cat")
+	if err := w.Dismiss(); err != nil {
+		t.Fatal(err)
+	}
+	if second.ended != 1 {
+		t.Errorf("the second service has ended %d times", second.ended)
+	}
+}
+
+// A restarter starts another service when its own has ended.
+type restarter struct {
+	clerk
+	w    *Worker
+	t    *testing.T
+	next Listener
+}
+
+func (s *restarter) Ended(*Handle) { service(s.t, s.w, s.next, "exec cat") }
+
+// Who cannot watch a child learns that once.
+func TestEndedOnlyIfWatched(t *testing.T) {
+	sys := newFakeSystem()
+	w, err := New(Options{System: sys, Now: func() time.Time { return sys.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := sys.start(time.Hour, []string{})
+	sys.refuses = p.out
+	c := &clerk{}
+	if _, err := w.WatchFor(c, Child{Proc: p, FDs: p.fds(), Slot: BuildSlot}); !errors.Is(err, errFull) {
+		t.Errorf("watching gave %v", err)
+	}
+	if c.ended != 0 || w.SlotsUsed(BuildSlot) != 0 {
+		t.Errorf("told of %d ends, %d slots in use", c.ended, w.SlotsUsed(BuildSlot))
 	}
 }
 
