@@ -121,7 +121,7 @@ func (e *Engine) tidyRepairs() {
 		name := entry.Name()
 		tree := filepath.Join(e.store.RealDir(), name)
 		if base, old, ok := leftBeside(name); ok {
-			if p, err := e.store.Dir().FromBase(base); err == nil {
+			if p, err := e.store.Dir().FromBase(base); err == nil && !e.isPath(name) {
 				e.tidyRepair(p, tree, old)
 			}
 		} else if part, ok := finalise.CopyFor(name); ok {
@@ -130,6 +130,22 @@ func (e *Engine) tidyRepairs() {
 			}
 		}
 	}
+}
+
+// isPath tells whether the name in the store is a valid path's, or one that
+// somebody makes: derivations may be called like what repairs leave.
+func (e *Engine) isPath(name string) bool {
+	p, err := e.store.Dir().FromBase(name)
+	if err != nil {
+		return false
+	}
+	lock, ok, err := pathlock.Acquire([]string{e.store.RealPath(p)}, pathlock.Try)
+	if err != nil || !ok {
+		return true
+	}
+	defer lock.Release(pathlock.Delete)
+	valid, err := e.store.IsValid(p)
+	return valid || err != nil
 }
 
 // tidyRepair deals with one tree, unless its path is being worked on.

@@ -167,6 +167,29 @@ func TestTidyRepairsLeavesLockedPathsAlone(t *testing.T) {
 	}
 }
 
+// TestTidyRepairsLeavesPathsAlone wants paths to stay whose names look like
+// those of what an unfinished repair leaves: valid ones, and one being made.
+func TestTidyRepairsLeavesPathsAlone(t *testing.T) {
+	l := newLab(t)
+	for _, what := range []string{"new", "old"} {
+		name := fmt.Sprintf("text.%s-%d-1", what, deadPID(t))
+		p, err := l.store.AddText(name, []byte("x"), nil)
+		must(t, err)
+		l.engine().tidyRepairs()
+		if got := l.read(p); got != "x" {
+			t.Errorf("at '%s' there is %q", p, got)
+		}
+		made := l.path(name)
+		must(t, os.WriteFile(l.store.RealPath(made), nil, 0o444))
+		unlock := l.lock(made)
+		l.engine().tidyRepairs()
+		if _, err := os.Lstat(l.store.RealPath(made)); err != nil {
+			t.Errorf("what was being made is gone: %v", err)
+		}
+		unlock()
+	}
+}
+
 // TestRepairAfterKill repairs a store in which a killed repair has left its
 // trees.
 func TestRepairAfterKill(t *testing.T) {
