@@ -364,7 +364,7 @@ func TestHookLeaks(t *testing.T) {
 		}
 		return len(entries)
 	}
-	l.engine() // opens what stays open
+	l.realise(l.drv("first", "echo > $out")) // opens what stays open
 	l.fakeHook("accept valid", "decline", "postpone", "accept exit 1", "die", "half", "accept kill", "maybe", "accept valid")
 	var all []storepath.Path
 	for i := range 24 {
