@@ -7,24 +7,24 @@ import (
 	"gobuild/internal/store/storepath"
 )
 
-// breakCycle finds, when nothing can go on any more, a substitution that waits
-// for itself by way of others: caches can lie about references. It makes that
-// one look elsewhere and tells whether there was one.
+// breakCycle finds, when nothing can go on any more, substitutions that wait
+// for themselves by way of others: caches can lie about references. It makes
+// those look elsewhere and tells whether there were any.
 func (e *Engine) breakCycle() bool {
+	found := false
 	done := map[wantedPath]bool{}
 	order := func(a, b wantedPath) int { return byName(a.path, b.path) }
 	for _, key := range slices.SortedFunc(maps.Keys(e.substs), order) {
-		if s := e.cycleFrom(key, done); s != nil {
-			s.cyclic = true
-			e.w.Release(s)
-			return true
+		if s := e.cycleFrom(key, done); s != nil && e.w.Release(s) {
+			s.cyclic, found = true, true
 		}
 	}
-	return false
+	return found
 }
 
 // cycleFrom searches depth first, with a list, since chains may be long. done
-// has what leads to no cycle.
+// has what need not be looked at again, as it leads to no cycle or to one that
+// has been found.
 func (e *Engine) cycleFrom(key wantedPath, done map[wantedPath]bool) *Substitution {
 	type frame struct {
 		key  wantedPath
@@ -51,6 +51,9 @@ func (e *Engine) cycleFrom(key wantedPath, done map[wantedPath]bool) *Substituti
 		switch {
 		case next.path == f.key.path:
 		case on[next]:
+			for key := range on {
+				done[key] = true
+			}
 			return e.substs[next]
 		default:
 			push(next)

@@ -270,6 +270,34 @@ func TestCyclicReferences(t *testing.T) {
 	l.unfetched()
 }
 
+// Of many circles that have nothing to do with each other each is found.
+func TestManyCycles(t *testing.T) {
+	l := newLab(t)
+	liar := fakeCache{}
+	var all []storepath.Path
+	for i := range 100 {
+		a, b := l.path(fmt.Sprint("a", i)), l.path(fmt.Sprint("b", i))
+		liar[string(a)] = fakeSubstitute{Contents: "x", References: []string{string(b)}}
+		liar[string(b)] = fakeSubstitute{Contents: "x", References: []string{string(a)}}
+		all = append(all, a)
+	}
+	l.caches(liar)
+	l.opt.KeepGoing = true
+	e := l.engine()
+	results, err := e.Ensure(all)
+	if err == nil {
+		t.Error("circles were fetched")
+	}
+	for _, r := range results {
+		if r.Status != NoSubstituters {
+			t.Errorf("'%s' ended with %v", r.Path, r.Status)
+		}
+	}
+	if e.breakCycle() {
+		t.Error("there is a circle without goals")
+	}
+}
+
 // A failure elsewhere ends a fetch that nobody waits for any more.
 func TestFetchIsCancelled(t *testing.T) {
 	l := newLab(t)

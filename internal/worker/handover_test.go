@@ -113,7 +113,7 @@ func TestRetire(t *testing.T) {
 		if got := status.Wait.ExitStatus(); got != want {
 			t.Errorf("%s: exit status %d, want %d", script, got, want)
 		}
-		if d := time.Since(begin); d > 2*dismissal {
+		if d := time.Since(begin); d > 30*time.Second { // and not what it sleeps
 			t.Errorf("%s: it took %v", script, d)
 		}
 	}

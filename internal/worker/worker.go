@@ -131,12 +131,16 @@ func (w *Worker) Wake(g Goal) {
 }
 
 // Release ends a goal's wait for other goals, which it then does not await any
-// more. It is for goals that wait for each other.
-func (w *Worker) Release(g Goal) {
-	if n := g.node(); n.parked == Goals && n.result == Busy {
-		w.letGo(n)
-		w.wake(n)
+// more, and tells whether it waited for any. It is for goals that wait for each
+// other.
+func (w *Worker) Release(g Goal) bool {
+	n := g.node()
+	if n.parked != Goals || n.result != Busy {
+		return false
 	}
+	w.letGo(n)
+	w.wake(n)
+	return true
 }
 
 // SlotFree tells whether a child of that kind may start now.
