@@ -2,6 +2,7 @@ package builders
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
@@ -253,6 +254,21 @@ func TestFetchStalls(t *testing.T) {
 	err := l.fetch(fetched(func(f *builtin.Fetch) { f.StallTimeout, f.Attempts = 50*time.Millisecond, 1 }), s.URL)
 	close(release)
 	l.fails(err, "nothing was received for 50ms")
+}
+
+// That we are slow, by a limit on the speed, is no stall.
+func TestFetchSlowly(t *testing.T) {
+	l := newLab(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	d := &downloader{build: &build{log: &l.log}}
+	b := &body{
+		r: strings.NewReader(strings.Repeat("x", 512)), ctx: ctx, progress: d.begin("url"),
+		watch: newWatch(400*time.Millisecond, cancel), pace: newPace(&builtin.Fetch{Speed: 1}),
+	}
+	n, err := b.Read(make([]byte, 512)) // takes half a second
+	if n != 512 || err != nil || ctx.Err() != nil {
+		t.Errorf("%d bytes, %v; the request: %v", n, err, context.Cause(ctx))
+	}
 }
 
 func TestFetchMirrors(t *testing.T) {

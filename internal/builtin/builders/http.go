@@ -273,8 +273,9 @@ type body struct {
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
 	b.watch.restart()
+	n, err := b.r.Read(p)
+	b.watch.stop() // what we take between two calls is not the server's fault
 	b.progress.add(n)
 	b.pace.wait(b.progress.done)
 	if err != nil && err != io.EOF {
