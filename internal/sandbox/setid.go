@@ -36,6 +36,12 @@ func (h handover) below(dir, depth int) error {
 		return fmt.Errorf("it is more than %d directories deep", maxDepth)
 	}
 	fd, err := unix.Openat(dir, ".", openDir, 0)
+	if errors.Is(err, unix.EACCES) { // closed by the builder, to an engine that is not root
+		if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", dir), 0o700); err != nil {
+			return err
+		}
+		fd, err = unix.Openat(dir, ".", openDir, 0)
+	}
 	if err != nil {
 		return err
 	}
