@@ -490,6 +490,9 @@ func TestEngineStatuses(t *testing.T) {
 				t.Errorf("failed with %d: %q, want %d: %q", failure.ExitCode, failure, tc.code, want)
 			}
 			started, failed := strings.Count(l.sink.String(), "@ build-started"), strings.Count(l.sink.String(), "@ build-failed")
+			if refused := "@ build-failed " + string(d) + " " + string(l.out(d, "out")) + " 0 "; tc.want == InputRejected && !strings.Contains(l.sink.String(), refused) {
+				t.Errorf("the build trace lacks %q:\n%s", refused, l.sink)
+			}
 			if failed > 1 || started > failed {
 				t.Errorf("the build trace says that %d builds started and %d failed:\n%s", started, failed, l.sink)
 			}

@@ -1,6 +1,7 @@
 package goal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,6 +92,22 @@ func TestReplaceFails(t *testing.T) {
 		}
 		l.wantClean()
 	}
+
+	// the new tree vanishes between the two renames
+	l := newLab(t)
+	e := l.engine()
+	p, err := l.store.AddText("text", []byte("old"), nil)
+	must(t, err)
+	fresh := l.dir + "/fresh"
+	must(t, os.WriteFile(fresh, []byte("new"), 0o444))
+	e.repairs.exchange = func(_, fresh string) error { return errors.Join(os.Remove(fresh), unix.EINVAL) }
+	if err := e.replaceValid(p, fresh); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("replaced by what is not there: %v", err)
+	}
+	if got := l.read(p); got != "old" {
+		t.Errorf("there is %q after half a replacement", got)
+	}
+	l.wantClean()
 }
 
 // TestTidyRepairs goes through the states in which a killed engine can leave a

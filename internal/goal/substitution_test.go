@@ -55,6 +55,18 @@ func TestEnsureFetchesReferencesFirst(t *testing.T) {
 	}
 }
 
+// TestEnsureReadOnly wants nothing to be fetched where nothing can be written.
+func TestEnsureReadOnly(t *testing.T) {
+	l := newLab(t)
+	p := l.path("p")
+	l.caches(fakeCache{string(p): {Contents: "good"}})
+	l.opt.ReadOnly = true
+	_, err := l.engine().Ensure([]storepath.Path{p})
+	if want := fmt.Sprintf("cannot substitute path '%s' - no write access to the Nix store", p); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("it ended with %v, want %q", err, want)
+	}
+}
+
 // Whatever goes wrong with one substitute, the next one is tried, and what
 // cannot be had at all is said so.
 func TestSubstituteFailures(t *testing.T) {
