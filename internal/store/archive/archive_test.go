@@ -172,7 +172,7 @@ func TestBadExports(t *testing.T) {
 		stream []byte
 		want   string
 	}{
-		"nothing":         {nil, "reading an export: EOF"},
+		"nothing":         {nil, "reading an export: unexpected end-of-file"},
 		"text":            {[]byte("#!/bin/sh\necho\n\n"), "input doesn't look like something created by 'nix-store --export'"},
 		"no archive":      {words(1, "nix-archive-2", 0), "importing a path: bad archive: input doesn't look like a Nix archive"},
 		"cut archive":     {good[:one-9], "importing a path: "},
@@ -183,7 +183,7 @@ func TestBadExports(t *testing.T) {
 		"bad deriver":     {words(1, item, magic, a, 0, a, 0, 0), "is not a derivation"},
 		"many references": {words(1, item, magic, a, 1<<50), "is too long"},
 		"missing":         {words(1, item, magic, a, 1, a[:len(a)-1]+"b", "", 0, 0), "is not valid"},
-		"no end":          {words(1, item, magic, a, 0, "", 0), "reading an export: EOF"},
+		"no end":          {words(1, item, magic, a, 0, "", 0), "reading an export: unexpected end-of-file"},
 		"bad derivation":  {words(1, item, magic, a+".drv", 0, "", 0, 0), "has incorrect output"},
 	} {
 		t.Run(name, func(t *testing.T) {

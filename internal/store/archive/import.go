@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"gobuild/internal/protocol"
@@ -39,6 +40,9 @@ func Import(r *protocol.Reader, s *store.Store, judge Judge) ([]storepath.Path, 
 }
 
 func ended(r *protocol.Reader) error {
+	if errors.Is(r.Err(), io.EOF) { // an export says itself where it ends
+		return errors.New("reading an export: unexpected end-of-file")
+	}
 	return fmt.Errorf("reading an export: %w", r.Err())
 }
 
