@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -39,12 +40,21 @@ type Dialing struct {
 	Patience time.Duration
 }
 
+// An UnusableError says that a machine cannot be reached because of what is
+// said of it, or of what is missing here: another try will not help.
+type UnusableError struct{ Err error }
+
+func (e *UnusableError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *UnusableError) Unwrap() error { return e.Err }
+
 // Dial starts the program that leads to a machine and greets its store. The
 // error has what that program said.
 func Dial(m *Machine, d *Dialing) (*Conn, error) {
 	a, err := m.address()
 	if err != nil {
-		return nil, err
+		return nil, &UnusableError{err}
 	}
 	c := &Conn{URI: m.URI}
 	if err := c.start(a, d); err != nil {
@@ -74,7 +84,10 @@ func Dial(m *Machine, d *Dialing) (*Conn, error) {
 func (c *Conn) start(a *address, d *Dialing) error {
 	hosts := ""
 	text, err := a.knownHosts()
-	if err == nil && text != "" {
+	if err != nil {
+		return &UnusableError{err}
+	}
+	if text != "" {
 		hosts, err = c.keepHosts(text)
 	}
 	if err != nil {
@@ -91,7 +104,11 @@ func (c *Conn) start(a *address, d *Dialing) error {
 	}
 	err = c.startWithPipes()
 	if err != nil {
-		return fmt.Errorf("starting '%s': %w", argv[0], err)
+		err = fmt.Errorf("starting '%s': %w", argv[0], err)
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return &UnusableError{err}
+		}
+		return err
 	}
 	return nil
 }
@@ -158,6 +175,22 @@ func (c *Conn) Close() {
 	c.said.end()
 	c.cmd = nil
 	c.closeFiles()
+}
+
+// Within makes the other side lost if it takes longer to answer a question;
+// limit is 0 for no limit.
+func (c *Conn) Within(limit time.Duration, ask func() error) error {
+	if limit > 0 {
+		_ = c.out.SetReadDeadline(time.Now().Add(limit)) // a pipe can do that
+		defer func() { _ = c.out.SetReadDeadline(time.Time{}) }()
+	}
+	err := ask()
+	var lost *protocol.LostError
+	if errors.As(err, &lost) && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.terminate()
+		err = &protocol.LostError{Doing: lost.Doing, Err: fmt.Errorf("there was no answer for %s", limit)}
+	}
+	return err
 }
 
 // Interrupt makes what is being done fail. Any goroutine may call it.

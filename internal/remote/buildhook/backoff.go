@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/remote"
 )
 
 // A BackOff says how long machines are left alone that failed. The zero value
@@ -48,6 +49,7 @@ type down struct {
 	At       time.Time // of the last
 	Until    time.Time
 	Reason   string
+	Unusable bool // it will not come back by itself
 }
 
 const downSuffix = ".down"
@@ -88,6 +90,10 @@ func (p *pool) lose(m *member, tried time.Time, reason error) (time.Duration, er
 			d.Failures++
 			d.At = p.now()
 			d.Until = d.At.Add(p.backOff.pause(d.Failures))
+			var unusable *remote.UnusableError
+			if d.Unusable = errors.As(reason, &unusable); d.Unusable {
+				d.Until = d.At.Add(p.backOff.First) // it may be put right at any time
+			}
 			d.Reason = reason.Error()
 			d.Reason = d.Reason[:min(len(d.Reason), maxReason)]
 		}
@@ -97,20 +103,18 @@ func (p *pool) lose(m *member, tried time.Time, reason error) (time.Duration, er
 	return left, err
 }
 
+// writeDown is called while no other hook looks at the file. It makes no other
+// file, which would stay when the hook is killed.
 func writeDown(name string, d *down) error {
 	text, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".") // others may write to the directory
+	_ = os.Remove(name)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // others may write to the directory
 	if err == nil {
 		_, err = f.Write(append(text, '\n'))
-		if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-			err = os.Rename(f.Name(), name)
-		}
-		if err != nil {
-			os.Remove(f.Name())
-		}
+		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("noting that a machine is down: %w", err)

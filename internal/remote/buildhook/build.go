@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"gobuild/internal/activity"
 	"gobuild/internal/protocol"
@@ -20,6 +21,7 @@ type task struct {
 	inputs     []storepath.Path // all that must be valid there, sorted
 	direct     []storepath.Path // of those, what the derivation is said to need
 	wanted     []remote.Wanted
+	exhausted  bool // it failed because its machine has run out of something
 }
 
 // build does an accepted build, on another machine if the first one is lost.
@@ -34,15 +36,14 @@ func (h *hook) build(r *request, c *chosen) error {
 		h.Ender.watch(c.conn)
 		err := h.attempt(t, c)
 		h.Ender.watch(nil)
-		if err != nil && h.Ender.over() {
+		var lost *protocol.LostError
+		isLost := errors.As(err, &lost)
+		if err != nil && (h.Ender.over() || isLost && h.Ender.soonOver()) {
 			c.conn.Abort()
 			return failed(StatusFailed, "building '%s' on '%s': %w", t.drv, c.seat.URI, errEnded)
 		}
-		var lost *protocol.LostError
-		if !errors.As(err, &lost) {
-			c.release()
-			h.pool.praise(c.seat.member)
-			return err
+		if !isLost {
+			return h.finish(t, c, tried, err)
 		}
 		err = c.conn.Explain(err)
 		c.seat.lock.Close()
@@ -59,6 +60,22 @@ func (h *hook) build(r *request, c *chosen) error {
 		h.say(activity.Info, "building '%s' on '%s' instead of '%s'", t.drv, next.seat.URI, c.seat.URI)
 		c = next
 	}
+}
+
+var errExhausted = errors.New("it has run out of something, such as room on its disk")
+
+// finish leaves a machine that has done what it could. One that has run out of
+// room would fail every build faster than others succeed, and so get them all.
+func (h *hook) finish(t *task, c *chosen, tried time.Time, result error) error {
+	if t.exhausted {
+		if err := h.lose(c.seat, tried, "not building any more on", errExhausted); err != nil {
+			result = errors.Join(result, err)
+		}
+	} else {
+		h.pool.praise(c.seat.member)
+	}
+	c.release()
+	return result
 }
 
 // prepare reads what to build.
@@ -138,7 +155,11 @@ func (h *hook) attempt(t *task, c *chosen) error {
 		return err
 	}
 	c.conn.Forward(h.Log)
-	res, err := c.conn.BuildDerivation(t.drv, t.derivation, t.direct, &h.Build)
+	var res protocol.BuildResult
+	err := c.conn.Within(h.limit(), func() (err error) {
+		res, err = c.conn.BuildDerivation(t.drv, t.derivation, t.direct, &h.Build)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -146,9 +167,20 @@ func (h *hook) attempt(t *task, c *chosen) error {
 		if res.Error == "" {
 			res.Error = res.Status.String()
 		}
+		// of other derivations that is said when the network is to blame
+		t.exhausted = res.Status == protocol.TransientFailure && !t.derivation.IsFixed()
 		return failed(exitStatus(res.Status), "build of '%s' on '%s' failed: %s", t.drv, c.seat.URI, res.Error)
 	}
 	return h.download(t, c)
+}
+
+// limit is when a machine is taken for lost that should have ended a build
+// itself; 0 for never. What it does with outputs takes time too.
+func (h *hook) limit() time.Duration {
+	if h.Build.Timeout == 0 {
+		return 0
+	}
+	return 2*h.Build.Timeout + h.Overtime
 }
 
 // exitStatus is how engines are told of a failed build. What another machine

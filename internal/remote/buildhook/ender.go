@@ -3,6 +3,7 @@ package buildhook
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"gobuild/internal/remote"
 )
@@ -42,4 +43,17 @@ func (e *Ender) over() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.ended
+}
+
+// moment is how long a signal may take to get here.
+const moment = 100 * time.Millisecond
+
+// soonOver is over for when a connection has broken: whoever ends us signals
+// all our processes, of which the one that leads to the machine may be quicker.
+// The machine is not to blame then.
+func (e *Ender) soonOver() bool {
+	for end := time.Now().Add(moment); time.Now().Before(end) && !e.over(); {
+		time.Sleep(moment / 10)
+	}
+	return e.over()
 }

@@ -46,6 +46,10 @@ type Options struct {
 	// Ender, if there is one, can end a build that is being done.
 	Ender *Ender
 
+	// Overtime is added to twice the time limit of a build, after which a
+	// machine that has not answered is taken for lost; 0 for a minute.
+	Overtime time.Duration
+
 	BackOff BackOff
 	Now     func() time.Time    // nil: the clock
 	Sleep   func(time.Duration) // nil: really
@@ -71,6 +75,9 @@ func Run(asker Asker, o *Options) error {
 	if o.Sleep == nil {
 		o.Sleep = time.Sleep
 	}
+	if o.Overtime == 0 {
+		o.Overtime = time.Minute
+	}
 	if o.Ender == nil {
 		o.Ender = &Ender{}
 	}
@@ -90,6 +97,9 @@ func Run(asker Asker, o *Options) error {
 			return err
 		}
 		c, err := h.find(&r)
+		if errors.Is(err, errEnded) {
+			return err
+		}
 		if err != nil {
 			h.Sink.Failure(err)
 			return h.never()
@@ -166,7 +176,7 @@ func (h *hook) find(r *request) (*chosen, error) {
 	if local {
 		level = activity.Chatty
 	}
-	h.say(level, "%s", h.noMachine(r))
+	h.say(level, "%s", h.noMachine(r, f.down))
 	return nil, h.reply("# decline\n")
 }
 
@@ -216,12 +226,15 @@ func (h *hook) reach(s *seat) (*chosen, error) {
 	stop()
 	if err == nil && !conn.BuildsDerivations() {
 		conn.Close()
-		err = protocol.ErrTooOld
+		err = &remote.UnusableError{Err: protocol.ErrTooOld}
 	}
 	if err == nil {
 		return &chosen{s, conn}, nil
 	}
 	s.lock.Close()
+	if h.Ender.soonOver() {
+		return nil, failed(StatusFailed, "connecting to '%s': %w", s.URI, errEnded)
+	}
 	return nil, h.lose(s, tried, "cannot build on", err)
 }
 
@@ -252,14 +265,17 @@ func (h *hook) buildsHere(r *request) bool {
 }
 
 // noMachine is the message that engines' users know, with what each machine
-// can do.
-func (h *hook) noMachine(r *request) string {
+// can do and why some are left alone.
+func (h *hook) noMachine(r *request, down []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Failed to find a machine for remote build!\nderivation: %s\nrequired (system, features): (%s, [%s])\n%d available machines:\n"+
 		"(systems, maxjobs, supportedFeatures, mandatoryFeatures)", r.drv.Base(), r.platform, strings.Join(r.features, ", "), len(h.pool.machines))
 	for _, m := range h.pool.machines {
 		fmt.Fprintf(&b, "\n([%s], %d, [%s], [%s])", strings.Join(m.Systems, ", "), m.MaxJobs, strings.Join(m.Features, ", "),
 			strings.Join(m.Mandatory, ", "))
+	}
+	for _, why := range down {
+		b.WriteString("\n" + why)
 	}
 	return b.String()
 }

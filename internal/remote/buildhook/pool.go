@@ -82,6 +82,7 @@ type finding struct {
 	seat    *seat // nil for none
 	waiting bool  // a machine fits that will be free, or may come back
 	reasons []string
+	down    []string // the reasons of machines that fit but are left alone
 }
 
 // choose locks a slot of the machine that is best for the request, if one is
@@ -139,10 +140,12 @@ func (p *pool) consider(m *member, r *request, f *finding) (*seat, string, error
 	}
 	d := p.down(m)
 	if d.Until.After(p.now()) {
-		if d.Failures < p.backOff.Patience {
+		if d.Failures < p.backOff.Patience && !d.Unusable {
 			f.waiting = true
 		}
-		return nil, fmt.Sprintf("it is left alone until %s after %d failures: %s", d.Until.Format(time.TimeOnly), d.Failures, d.Reason), nil
+		why := fmt.Sprintf("it is left alone until %s after %d failures: %s", d.Until.Format(time.TimeOnly), d.Failures, d.Reason)
+		f.down = append(f.down, fmt.Sprintf("not on '%s': %s", m.URI, why))
+		return nil, why, nil
 	}
 	if m.lost {
 		return nil, "it failed just now", nil
