@@ -227,14 +227,7 @@ func (x *source) judge(path storepath.Path, info *narinfo.Info) (*narinfo.Info, 
 // verified when it is unpacked, or a key that we trust signed it.
 func (s *Set) vouched(info *narinfo.Info) bool {
 	if info.CA.Digest.IsSet() {
-		refs := storepath.References{}
-		for _, r := range info.References {
-			if r == info.Path {
-				refs.Self = true
-			} else {
-				refs.Others = append(refs.Others, r)
-			}
-		}
+		refs := storepath.ReferencesOf(info.Path, info.References)
 		if p, err := s.dir.Content(info.CA, info.Path.Name(), refs); err == nil && p == info.Path {
 			return true
 		}

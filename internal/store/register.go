@@ -143,22 +143,11 @@ func (s *Store) checkAddress(info *Info) error {
 	if !info.CA.Digest.IsSet() {
 		return nil
 	}
-	if want, err := s.addressed(info); err != nil || want != info.Path {
+	refs := storepath.ReferencesOf(info.Path, info.References)
+	if want, err := s.dir.Content(info.CA, info.Path.Name(), refs); err != nil || want != info.Path {
 		return fmt.Errorf("cannot add path '%s' to the Nix store because it claims to be content-addressed but isn't", info.Path)
 	}
 	return nil
-}
-
-func (s *Store) addressed(info *Info) (storepath.Path, error) {
-	refs := storepath.References{}
-	for _, r := range info.References {
-		if r == info.Path {
-			refs.Self = true
-		} else {
-			refs.Others = append(refs.Others, r)
-		}
-	}
-	return s.dir.Content(info.CA, info.Path.Name(), refs)
 }
 
 // tuneForWriting makes the settings that only matter to those who write; a

@@ -102,6 +102,19 @@ type References struct {
 	Self   bool
 }
 
+// ReferencesOf sorts out which of the references of p lead to p itself.
+func ReferencesOf(p Path, all []Path) References {
+	var refs References
+	for _, r := range all {
+		if r == p {
+			refs.Self = true
+		} else {
+			refs.Others = append(refs.Others, r)
+		}
+	}
+	return refs
+}
+
 // Content computes the path of a content-addressed object. refs.Others may be
 // given in any order. Flat, git and non-SHA-256 objects can have no references.
 func (d Dir) Content(ca ContentAddress, name string, refs References) (Path, error) {
