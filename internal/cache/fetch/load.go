@@ -118,6 +118,7 @@ func (t *transfer) run(ctx context.Context) error {
 	}
 	defer file.Close()
 	t.meter.from, t.meter.limit = file, t.info.FileSize // which OpenNar may have changed
+	t.meter.most = longest(t.info.NarSize)
 	archive, err := t.decoders.NewReader(t.info.Compression, t.meter)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (s *server) log(ctx context.Context, j *job, drv storepath.Path) (*wire.Rep
 	}
 	defer body.Close()
 	m := newMeter(ctx, s.out, j.ID)
-	m.from = body
+	m.from, m.most = body, longest(maxLog)
 	if err := s.unpackLog(m, body.Encoding, j.Dest); err != nil {
 		if e := os.Remove(j.Dest); e != nil && !errors.Is(e, os.ErrNotExist) {
 			err = fmt.Errorf("%w; and %w", err, e)

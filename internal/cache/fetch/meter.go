@@ -16,7 +16,8 @@ import (
 type meter struct {
 	from  io.Reader
 	ctx   context.Context
-	limit uint64 // bytes; 0 for none
+	limit uint64 // bytes, as promised; 0 for none
+	most  uint64 // bytes, whatever was promised; 0 for none
 	out   *outbox
 	id    uint64
 	told  time.Time // of the latest report, or the beginning
@@ -24,6 +25,16 @@ type meter struct {
 	taken    atomic.Uint64 // bytes of the file
 	unpacked atomic.Uint64 // bytes of the archive; not counted here
 	failed   atomic.Pointer[error]
+}
+
+// longest is how long the file of an archive of some bytes can sensibly be.
+// Some formats have room for things that decompress to nothing, without end.
+func longest(archive uint64) uint64 {
+	const overhead = 16 << 20
+	if archive > 1<<60 {
+		return 0
+	}
+	return 2*archive + overhead
 }
 
 // progressEvery is the least time between two reports on a request.
@@ -39,8 +50,11 @@ func (m *meter) Read(b []byte) (int, error) {
 	}
 	n, err := m.from.Read(b)
 	taken := m.taken.Add(uint64(n))
-	if m.limit > 0 && taken > m.limit {
+	switch {
+	case m.limit > 0 && taken > m.limit:
 		err = fmt.Errorf("its file is longer than the %d bytes that were promised", m.limit)
+	case m.most > 0 && taken > m.most:
+		err = fmt.Errorf("its file is longer than %d bytes, far longer than its archive", m.most)
 	}
 	if err != nil {
 		if err != io.EOF {

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -42,6 +43,13 @@ func TestHostileServers(t *testing.T) {
 				}
 			}
 		}, "", false},
+		{"nothing without end", small, "gzip", func(i *narinfo.Info) { i.FileSize = 1 << 62 }, func(w http.ResponseWriter, r *http.Request) {
+			for nothing := bytes.Repeat(pack(t, "gzip", nil), 1<<12); ; {
+				if _, err := w.Write(nothing); err != nil {
+					return
+				}
+			}
+		}, "far longer than its archive", false},
 		{"cut connection", large, "none", nil, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(large)))
 			w.Write(large[:400000])
