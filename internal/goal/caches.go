@@ -210,7 +210,7 @@ func (c *Caches) handleReply(r *wire.Reply) {
 		return // cancelled
 	}
 	if r.Kind == wire.Progress {
-		q.events.progress(r.Unpacked)
+		q.events.progress(r.Downloaded, r.Unpacked)
 		return
 	}
 	delete(c.open, r.ID)
@@ -220,6 +220,7 @@ func (c *Caches) handleReply(r *wire.Reply) {
 	case wire.Absent:
 		q.answer(absent(r))
 	case wire.Fetched:
+		q.events.progress(r.Downloaded, r.Unpacked)
 		q.events.ended(nil)
 	case wire.Failed:
 		q.events.ended(failure(r))
@@ -247,7 +248,7 @@ func (c *Caches) offered(p storepath.Path, r *wire.Reply) answer {
 		return answer{err: fmt.Errorf("looking for a substitute of '%s' in '%s': %w", p, r.URI, err)}
 	}
 	return answer{offer: &offer{
-		source: c, uri: r.URI, next: r.Source + 1, index: r.Source, info: info, download: r.Info.DownloadSize,
+		source: c, uri: r.URI, next: r.Source + 1, index: r.Source, info: info, download: r.Info.DownloadSize, url: r.URL,
 	}}
 }
 

@@ -101,6 +101,7 @@ type Engine struct {
 	installing []*installation // trees in their places, to become valid together
 	fetches    *store.TempDir  // where substitutes are unpacked; nil before the first
 	lastFetch  int
+	lacks      map[storepath.Path]storepath.Path // of paths that could not be had: what of their closures is missing
 
 	// Bytes to download and to unpack: what running goals expect, and what was done.
 	expectedBytes, doneBytes, toldBytes [2]uint64
@@ -132,6 +133,7 @@ func New(s *store.Store, opt Options, sink activity.Sink) (*Engine, error) {
 		store: s, opt: opt, sink: sink,
 		drvs:     map[wantedBuild]*Derivation{},
 		substs:   map[wantedPath]*Substitution{},
+		lacks:    map[storepath.Path]storepath.Path{},
 		firsts:   map[storepath.Path]first{},
 		outputs:  map[storepath.Path][]drv.Output{},
 		outlines: map[storepath.Path]*drv.Outline{},

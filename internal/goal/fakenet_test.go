@@ -96,7 +96,7 @@ func answerFake(caches []fakeCache, r *wire.Request) *wire.Reply {
 				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			}
 			archive := fakeArchive(s.Contents)
-			return &wire.Reply{ID: r.ID, Kind: wire.Found, Source: r.After + i, URI: fmt.Sprintf("test://%d", r.After+i), Info: &wire.Substitute{
+			return &wire.Reply{ID: r.ID, Kind: wire.Found, Source: r.After + i, URI: fmt.Sprintf("test://%d", r.After+i), URL: fmt.Sprintf("test://%d/nar/x", r.After+i), Info: &wire.Substitute{
 				NarHash: digest.Of(digest.SHA256, archive).String(), NarSize: uint64(len(archive)), DownloadSize: 10, References: s.References,
 			}}
 		}

@@ -22,7 +22,7 @@ func (c *Caches) fetchLog(drv storepath.Path, dest string) error {
 	var failed error
 	done := false
 	q := &question{path: drv, events: fetchEvents{
-		progress: func(uint64) {},
+		progress: func(_, _ uint64) {},
 		ended:    func(err error) { done, failed = true, err },
 	}}
 	if _, err := c.send(wire.Request{Op: wire.Log, Path: string(drv), Dest: dest}, q); err != nil {

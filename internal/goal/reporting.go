@@ -2,6 +2,7 @@ package goal
 
 import (
 	"fmt"
+	"strings"
 
 	"gobuild/internal/activity"
 	"gobuild/internal/worker"
@@ -50,6 +51,11 @@ func (e *Engine) report() {
 
 func (e *Engine) message(level activity.Level, format string, args ...any) {
 	e.sink.Message(level, fmt.Sprintf(format, args...))
+}
+
+// complain says what has gone wrong where something else may still go right.
+func (e *Engine) complain(err error) {
+	e.message(activity.Error, "error: %s", strings.ReplaceAll(err.Error(), "\n", "\n       "))
 }
 
 // tracer reports the life of goals at debug level; nil when nobody listens,

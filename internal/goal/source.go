@@ -39,13 +39,14 @@ type offer struct {
 	index    int    // the source's own
 	info     store.Info
 	download uint64 // bytes to fetch; 0: unknown
+	url      string // of the file to download, for people; "": nothing is downloaded, or who knows
 	repair   bool   // it is to replace a damaged path, with which its files may not be linked
 }
 
 // fetchEvents is how a fetch is heard of.
 type fetchEvents struct {
-	progress func(done uint64) // bytes of the archive; now and then
-	ended    func(err error)   // once
+	progress func(downloaded, unpacked uint64) // bytes; now and then, and when all is there
+	ended    func(err error)                   // once
 }
 
 // A transfer is a fetch that has been started.

@@ -34,8 +34,8 @@ type Substitution struct {
 	fetchErr error
 	install  *installation // waiting to be registered
 
-	outer, inner activity.ID // while fetching
-	expected     [2]uint64   // bytes to download and to unpack, as the counters have them
+	outer, inner, download activity.ID // while fetching
+	expected               [2]uint64   // bytes to download and to unpack, as the counters have them
 
 	done Status
 	err  *BuildError
@@ -113,7 +113,7 @@ func (s *Substitution) noMore() (substitutionStep, worker.Wait, error) {
 	err := fmt.Errorf("path '%s' is required, but there is no substituter that can build it", s.path)
 	result := worker.NoSubstituters
 	if unknown := s.search.err; unknown != nil {
-		s.eng.message(activity.Error, "error: %v", unknown)
+		s.eng.complain(unknown)
 		s.failed = true
 	}
 	if s.failed && !s.eng.opt.Fallback {
@@ -151,7 +151,7 @@ func (s *Substitution) gotInfo() (substitutionStep, worker.Wait, error) {
 func (s *Substitution) referencesValid() (substitutionStep, worker.Wait, error) {
 	if s.cyclic {
 		s.cyclic, s.failed = false, true
-		s.eng.message(activity.Error, "error: the references of '%s' in '%s' lead back to it", s.path, s.offer.uri)
+		s.eng.complain(fmt.Errorf("the references of '%s' in '%s' lead back to it", s.path, s.offer.uri))
 		s.expect(0, 0)
 		s.ResetCounts()
 		return s.tryNext()
@@ -161,7 +161,7 @@ func (s *Substitution) referencesValid() (substitutionStep, worker.Wait, error) 
 		if s.WithoutSubstituters() > 0 || s.Incomplete() > 0 {
 			result = worker.IncompleteClosure
 		}
-		return nil, s.fail(DependencyFailed, result, fmt.Errorf("some references of path '%s' could not be realised", s.path)), nil
+		return nil, s.fail(DependencyFailed, result, s.lacking()), nil
 	}
 	return s.tryToRun()
 }
@@ -214,17 +214,13 @@ func (s *Substitution) startFetching() (substitutionStep, worker.Wait, error) {
 	}
 	e.lastFetch++
 	s.tree, s.fetchErr = dir+"/"+strconv.Itoa(e.lastFetch), nil
-	s.outer = e.start(activity.Error, activity.Substitute, "", string(s.path), s.offer.uri)
-	s.inner = e.startIn(s.outer, activity.Info, activity.CopyPath,
-		fmt.Sprintf("copying path '%s' from '%s'", s.path, s.offer.uri), string(s.path), s.offer.uri, "local")
+	s.startActivities()
 	e.trace("substituter-started %s %s", s.path, s.offer.uri)
 	e.w.Occupy(worker.SubstitutionSlot)
 	e.copies.running++
 	s.offer.repair = s.repair
 	transfer := s.offer.source.fetch(s.offer, s.tree, fetchEvents{
-		progress: func(done uint64) {
-			e.sink.Result(s.inner, activity.Progress, done, s.offer.info.NarSize, 0, 0)
-		},
+		progress: s.progressed,
 		ended: func(err error) {
 			s.fetchErr = err
 			s.endTransfer()
@@ -236,15 +232,6 @@ func (s *Substitution) startFetching() (substitutionStep, worker.Wait, error) {
 	}
 	s.transfer = transfer
 	return (*Substitution).fetched, worker.Signal, nil
-}
-
-// endTransfer gives the slot back.
-func (s *Substitution) endTransfer() {
-	s.transfer = nil
-	s.eng.w.Vacate(worker.SubstitutionSlot)
-	s.eng.copies.running--
-	s.eng.stop(&s.inner)
-	s.eng.stop(&s.outer)
 }
 
 // fetched runs when the tree is complete, or will never be.
@@ -279,7 +266,7 @@ func (s *Substitution) fetchFailed() (substitutionStep, worker.Wait, error) {
 	if !errors.As(s.fetchErr, &gone) {
 		s.failed = true
 	}
-	s.eng.message(activity.Error, "error: %v", s.fetchErr)
+	s.eng.complain(s.fetchErr)
 	s.eng.trace("substituter-failed %s 1 %v", s.path, s.fetchErr)
 	s.release(pathlock.Keep)
 	s.expect(0, 0)
@@ -309,39 +296,9 @@ func (s *Substitution) registered() (substitutionStep, worker.Wait, error) {
 func (s *Substitution) succeed(status Status) (substitutionStep, worker.Wait, error) {
 	s.expect(0, 0)
 	s.eng.valid.Set(s.path, true)
+	delete(s.eng.lacks, s.path)
 	s.done = status
 	return nil, s.End(worker.Success), nil
-}
-
-// expect changes what the goal adds to the run's expectations.
-func (s *Substitution) expect(download, unpacked uint64) {
-	sum := &s.eng.expectedBytes
-	sum[0] += download - s.expected[0]
-	sum[1] += unpacked - s.expected[1]
-	s.expected = [2]uint64{download, unpacked}
-}
-
-// fail ends the goal. The error is reported at once when another goal needs the
-// path, and knows only that something is missing.
-func (s *Substitution) fail(status Status, r worker.Result, err error) worker.Wait {
-	s.release(pathlock.Keep)
-	s.expect(0, 0)
-	if s.only {
-		err = fmt.Errorf("path '%s' does not exist and cannot be created: %w", s.path, err)
-	}
-	s.err = &BuildError{Drv: s.path, Status: status, Err: err}
-	s.eng.outcome.add(s.err)
-	if s.failed {
-		s.eng.copies.bad++
-	}
-	switch {
-	case !s.Waited():
-	case s.needed:
-		s.eng.reportNow(s.err)
-	default:
-		s.eng.message(activity.Debug, "%v", err)
-	}
-	return s.End(r)
 }
 
 // release gives back what a fetch holds; it may be called twice.
@@ -373,23 +330,3 @@ func (s *Substitution) Output(*worker.Handle, int, []byte) {}
 
 // TimedOut is never called: the goal has no child of its own.
 func (s *Substitution) TimedOut(*worker.Handle, worker.Limit) {}
-
-func (s *Substitution) failure() *BuildError { return s.err }
-
-func (s *Substitution) buildResult() BuildResult {
-	r := BuildResult{Path: s.path, Status: s.done, Err: errOrNil(s.err)}
-	switch {
-	case s.err != nil:
-		r.Status = s.err.Status
-	case s.Result() != worker.Success:
-		r.Status, r.Err = MiscFailure, fmt.Errorf("substitution of '%s' was not finished", s.path)
-	}
-	return r
-}
-
-func errOrNil(e *BuildError) error {
-	if e == nil {
-		return nil
-	}
-	return e
-}

@@ -3,6 +3,7 @@ package goal
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +37,7 @@ func TestEnsureFetchesReferencesFirst(t *testing.T) {
 	for _, text := range []string{
 		"start 108 ", fmt.Sprintf("start 100 copying path '%s' from 'test://0'", a),
 		fmt.Sprintf("message 5 substitution of path '%s' succeeded", a), "result 105 of 103 [3 3 0 0]",
+		"start 101 downloading 'test://0/nar/x'", "result 105 of 101 [10 10 0 0]", fmt.Sprintf("result 105 of 100 [1 %d 0 0]", len(fakeArchive("A"))),
 	} {
 		if !l.sink.has(text) {
 			t.Errorf("no event %q in\n%s", text, l.sink)
@@ -52,6 +54,38 @@ func TestEnsureFetchesReferencesFirst(t *testing.T) {
 	l.wantStatuses(results, AlreadyValid, AlreadyValid)
 	if asked := l.asked(); len(asked) > 1 || asked[0] != "" {
 		t.Errorf("asked %q", asked)
+	}
+}
+
+// TestMissingReferences wants the message to name what is missing, however far
+// it is from the path that was asked for.
+func TestMissingReferences(t *testing.T) {
+	l := newLab(t)
+	a, b, c, missing := l.path("a"), l.path("b"), l.path("c"), l.path("missing")
+	l.caches(fakeCache{
+		string(a): {Contents: "A", References: []string{string(a), string(b)}},
+		string(b): {Contents: "B", References: []string{string(c)}},
+		string(c): {Contents: "C", References: []string{string(missing)}},
+	})
+	_, err := l.engine().Ensure([]storepath.Path{a})
+	if err == nil || !strings.HasSuffix(err.Error(), fmt.Sprintf("some references of path '%s' could not be realised, among them '%s'", a, missing)) {
+		t.Errorf("it ended with %v", err)
+	}
+	l.unfetched()
+}
+
+// TestTroubleWithReferences wants to hear why this machine could not take in a
+// path that another one refers to.
+func TestTroubleWithReferences(t *testing.T) {
+	l := newLab(t)
+	a, b := l.path("a"), l.path("b")
+	l.caches(fakeCache{string(a): {Contents: "A", References: []string{string(b)}}, string(b): {Contents: "B"}})
+	if err := os.Mkdir(l.store.RealPath(b)+".lock", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.engine().Ensure([]storepath.Path{a})
+	if err == nil || !strings.HasSuffix(err.Error(), fmt.Sprintf("among them '%s'", b)) || !l.sink.has(fmt.Sprintf("failure locking '%s': ", b)) {
+		t.Errorf("it ended with %v after\n%s", err, l.sink)
 	}
 }
 
@@ -79,8 +113,8 @@ func TestSubstituteFailures(t *testing.T) {
 		says     string
 	}{
 		{name: "none", status: NoSubstituters, result: worker.NoSubstituters},
-		{name: "second fetch", caches: []fakeSubstitute{{Fails: "hash mismatch"}, {Contents: "good"}}, status: Substituted, result: worker.Success,
-			says: "message 0 error: hash mismatch"},
+		{name: "second fetch", caches: []fakeSubstitute{{Fails: "hash mismatch;\n  got: x"}, {Contents: "good"}}, status: Substituted, result: worker.Success,
+			says: "message 0 error: hash mismatch;\n         got: x"},
 		{name: "all fail", caches: []fakeSubstitute{{Fails: "cut off"}, {Fails: "bad"}}, status: NoSubstituters, result: worker.Failed, says: "message 0 error: bad"},
 		{name: "all fail with fallback", caches: []fakeSubstitute{{Fails: "bad"}}, fallback: true, status: NoSubstituters, result: worker.NoSubstituters},
 		{name: "gone", caches: []fakeSubstitute{{Fails: "404", Gone: true}}, status: NoSubstituters, result: worker.NoSubstituters},

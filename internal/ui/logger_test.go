@@ -206,6 +206,31 @@ func TestNothingToSummarise(t *testing.T) {
 	}
 }
 
+// TestDownloads shows how much has been downloaded, but not what is expected
+// where nothing is.
+func TestDownloads(t *testing.T) {
+	out := new(screen)
+	clock := time.Unix(1000, 0)
+	l := New(Options{Out: out, Verbosity: activity.Info, Now: func() time.Time { return clock }, Columns: func() int { return 0 }})
+	shows := func(want string) bool {
+		clock = clock.Add(redraw)
+		l.Refresh()
+		return strings.Contains(out.String(), want)
+	}
+	l.Start(1, activity.Error, activity.Realise, "", 0)
+	l.Result(1, activity.SetExpected, int(activity.FileTransfer), 4<<20)
+	l.Start(2, activity.Info, activity.CopyPath, "", 1)
+	l.Result(2, activity.Progress, 1<<20, 8<<20, 0, 0)
+	if shows("DL") || !shows("/8.0 MiB)") {
+		t.Errorf("a local cache is shown as %q", out)
+	}
+	l.Start(3, activity.Talkative, activity.FileTransfer, "", 2)
+	l.Result(3, activity.Progress, 2<<20, 4<<20, 0, 0)
+	if !shows("/4.0 MiB DL]") {
+		t.Errorf("a download is shown as %q", out)
+	}
+}
+
 // TestHostileEvents sends what a broken or malicious daemon might.
 func TestHostileEvents(t *testing.T) {
 	for _, format := range []string{raw, rawWithLogs, internalJSON, bar, barWithLogs} {

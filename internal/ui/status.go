@@ -61,7 +61,9 @@ func (b *board) status() string {
 	}
 	add(b.part(activity.Builds, 1, "built"))
 	add(b.copied())
-	add(b.part(activity.FileTransfer, 1<<20, "MiB DL"))
+	if b.sum(activity.FileTransfer).done > 0 { // else all that is expected comes from this machine
+		add(b.part(activity.FileTransfer, 1<<20, "MiB DL"))
+	}
 	add(b.part(activity.OptimiseStore, 1, "paths optimised"))
 	add(b.part(activity.VerifyPaths, 1, "paths verified"))
 	line := ""
@@ -149,7 +151,7 @@ func (b *board) summary(elapsed time.Duration) string {
 	}
 	if paths.done > 0 {
 		s := fmt.Sprintf("%d fetched", paths.done)
-		if size := b.sum(activity.CopyPath).done; size > 0 {
+		if size := b.sum(activity.CopyPath).done; size >= 1<<20/10 {
 			s += fmt.Sprintf(" (%s MiB)", inUnit(size, 1<<20))
 		}
 		parts = append(parts, s)

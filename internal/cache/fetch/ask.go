@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"gobuild/internal/cache"
 	"gobuild/internal/cache/wire"
@@ -31,7 +32,15 @@ func (s *server) ask(ctx context.Context, j *job) *wire.Reply {
 		return reply
 	}
 	s.remember(path, o)
-	return &wire.Reply{Kind: wire.Found, Source: found.Source, URI: found.URI, Info: substitute(found.Info)}
+	return &wire.Reply{Kind: wire.Found, Source: found.Source, URI: found.URI, URL: urlOf(found), Info: substitute(found.Info)}
+}
+
+// urlOf is the address of an archive that comes over a network.
+func urlOf(f cache.Found) string {
+	if strings.HasPrefix(f.URI, "file:") {
+		return ""
+	}
+	return strings.TrimSuffix(f.URI, "/") + "/" + f.Info.URL
 }
 
 // withoutDown leaves out the caches that are out of service, of which people

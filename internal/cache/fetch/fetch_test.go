@@ -184,6 +184,25 @@ func TestTheNextSource(t *testing.T) {
 	}
 }
 
+// TestURLs tells people what is downloaded, if anything is.
+func TestURLs(t *testing.T) {
+	c := newCache(t)
+	info := c.add(aPath, fileArchive(t, []byte("hello")), "none", nil)
+	for _, cache := range []struct{ uri, want string }{
+		{c.file(), ""},
+		{c.http(nil), "/" + info.URL},
+	} {
+		e := start(t, nil, cache.uri)
+		want := cache.want
+		if want != "" {
+			want = cache.uri + want
+		}
+		if r := e.ask(wire.Request{Op: wire.Info, Path: string(aPath)}); r.Kind != wire.Found || r.URL != want {
+			t.Errorf("%s: %+v, want the URL %q", cache.uri, r, want)
+		}
+	}
+}
+
 // TestFetchWithoutInfo is what happens when the answer was another process's.
 func TestFetchWithoutInfo(t *testing.T) {
 	empty, c := newCache(t), newCache(t)

@@ -82,6 +82,7 @@ type Reply struct {
 	// Found:
 	Source int         `json:",omitempty"` // position in the order of preference
 	URI    string      `json:",omitempty"` // of the cache
+	URL    string      `json:",omitempty"` // of the archive, for people; "" if no network is needed
 	Info   *Substitute `json:",omitempty"`
 
 	// Absent: why some cache that is there could not say; "" when all of them
