@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,8 +116,13 @@ func (h *sshHook) binary(verbosity string) error {
 		return h.refuse(asker, s.dirs.Store, err)
 	}
 	o.Platforms, o.Features = append(s.settings.ExtraPlatforms, s.settings.System), s.settings.SystemFeatures
+	o.Wait = !slices.ContainsFunc(given, func(x buildhook.Setting) bool { return x.Name == ownSetting })
 	return buildhook.Run(asker, o)
 }
+
+// ownSetting is one that our engine sends and that no Nix has which sends any:
+// only ours asks again for a build whose machine was lost.
+const ownSetting = "cache-failure"
 
 // text serves engines of Nix 1.x, which say little about themselves.
 func (h *sshHook) text(args []string) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,5 +67,16 @@ func TestStoresOfEngines(t *testing.T) {
 		if err := s.useStore(url); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want '%s'", url, err, want)
 		}
+	}
+}
+
+// TestOwnEngineIsKnown: our hook tells our engine from others by a setting.
+func TestOwnEngineIsKnown(t *testing.T) {
+	c, err := config.Defaults(func(string) string { return "" }, config.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(c.Entries(), func(e config.Entry) bool { return e.Name == ownSetting }) {
+		t.Errorf("hooks are not sent the setting '%s'", ownSetting)
 	}
 }

@@ -50,7 +50,7 @@ func (h *hook) build(r *request, c *chosen) error {
 		if err := h.lose(c.seat, tried, "lost", err); err != nil {
 			return err
 		}
-		next, _, err := h.connect(r)
+		next, err := h.another(r)
 		if err != nil {
 			return err
 		}
@@ -60,6 +60,21 @@ func (h *hook) build(r *request, c *chosen) error {
 		h.say(activity.Info, "building '%s' on '%s' instead of '%s'", t.drv, next.seat.URI, c.seat.URI)
 		c = next
 	}
+}
+
+// another reaches another machine for a build whose machine was lost, if it can.
+func (h *hook) another(r *request) (*chosen, error) {
+	next, f, err := h.connect(r)
+	if !h.Wait || next != nil || err != nil || !f.waiting {
+		return next, err
+	}
+	h.say(activity.Info, "waiting for a machine to build '%s'", r.drv)
+	for next == nil && err == nil && f.waiting {
+		h.Sleep(time.Second)
+		h.forgetLost()
+		next, f, err = h.connect(r)
+	}
+	return next, err
 }
 
 var errExhausted = errors.New("it has run out of something, such as room on its disk")

@@ -97,3 +97,33 @@ func TestMachinesThatHang(t *testing.T) {
 	l.wantStatus(err, StatusRejected, "' on '"+other.URI+"' failed: the reason")
 	l.wantMessage("1 lost '"+hanging.URI+"': building '"+string(p)+"': there was no answer for 200ms", "leaving it alone for 4s")
 }
+
+// TestWaitingForAnother: an engine that does not ask again is spared the loss
+// of a machine while all others are busy.
+func TestWaitingForAnother(t *testing.T) {
+	l := newLab(t)
+	dying := *l.add(l.playing(encoded(0), "head -c 300 >/dev/null; exit 9"))
+	busy := l.add(l.playing(encoded(0, int(protocol.PermanentFailure), "the reason", 0, 0, 0, 0, 0), "exec cat >/dev/null"))
+	p, _ := l.derivation("x", "")
+	others := newPool(&Options{Machines: l.machines[1:], LoadDir: l.options.LoadDir, Now: time.Now}, false)
+	f, err := others.choose(&request{platform: system})
+	if err != nil || f.seat == nil {
+		t.Fatal(err)
+	}
+	l.options.Wait = true
+	l.options.Sleep = func(time.Duration) { f.seat.lock.Close() }
+	err = l.run(try(p, 0), encoded([]string{}, []string{"out"}))
+	l.wantStatus(err, StatusRejected, "' on '"+busy.URI+"' failed: the reason")
+	l.wantMessage("1 lost '" + dying.URI + "'")
+	l.wantMessage("3 waiting for a machine to build '" + string(p) + "'")
+
+	l.machines = l.machines[:1]
+	l.options.BackOff = BackOff{First: time.Millisecond, Patience: 3}
+	l.options.Sleep = func(time.Duration) { time.Sleep(50 * time.Millisecond) }
+	l.machines[0].URI = l.playing(encoded(0), "head -c 300 >/dev/null; exit 9")
+	err = l.run(try(p, 0), encoded([]string{}, []string{"out"}))
+	l.wantStatus(err, StatusRetry, "was lost, and no other is free")
+	if d := l.down(&l.machines[0]); d.Failures != 3 {
+		t.Errorf("%+v", d)
+	}
+}

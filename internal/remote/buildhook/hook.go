@@ -30,6 +30,9 @@ type Options struct {
 	Build          protocol.BuildOptions
 	UseSubstitutes bool // machines may fetch inputs from their caches
 	Trace          bool // print lines for programs that follow builds by text
+	// Wait is for engines that do not ask again after StatusRetry: a build whose
+	// machine was lost waits here until another is free.
+	Wait bool
 
 	// Open opens the store that outputs are for, once there is a machine. The
 	// paths of the outputs are locked by the engine.
@@ -161,9 +164,7 @@ func (c *chosen) release() {
 
 // find chooses and reaches a machine for a request, or answers it.
 func (h *hook) find(r *request) (*chosen, error) {
-	for _, m := range h.pool.machines {
-		m.lost = false
-	}
+	h.forgetLost()
 	c, f, err := h.connect(r)
 	if err != nil || c != nil {
 		return c, err
@@ -178,6 +179,13 @@ func (h *hook) find(r *request) (*chosen, error) {
 	}
 	h.say(level, "%s", h.noMachine(r, f.down))
 	return nil, h.reply("# decline\n")
+}
+
+// forgetLost has machines considered again that could not be reached.
+func (h *hook) forgetLost() {
+	for _, m := range h.pool.machines {
+		m.lost = false
+	}
 }
 
 // connect reaches the best machine that can be reached; with none it says what
