@@ -236,7 +236,7 @@ func absent(r *wire.Reply) answer {
 
 func failure(r *wire.Reply) error {
 	if r.Gone {
-		return &goneError{errors.New(r.Error)}
+		return &goneError{errors.New(r.Error), r.Down}
 	}
 	return errors.New(r.Error)
 }

@@ -31,7 +31,7 @@ type fakeSubstitute struct {
 	References []string
 	Unknown    string // the cache cannot say whether it has the path
 	Fails      string // fetching ends with this error
-	Gone       bool   // and this is why
+	Gone, Down bool   // and this is why
 	Dies       string // the program ends when asked: "query" or "fetch"
 	Hangs      bool   // fetching never ends
 }
@@ -117,7 +117,7 @@ func fetchFake(s fakeSubstitute, r *wire.Request) *wire.Reply {
 		_ = os.WriteFile(r.Dest, []byte("half"), 0o444)
 		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	case s.Fails != "":
-		return &wire.Reply{ID: r.ID, Kind: wire.Failed, Error: s.Fails, Gone: s.Gone}
+		return &wire.Reply{ID: r.ID, Kind: wire.Failed, Error: s.Fails, Gone: s.Gone, Down: s.Down}
 	}
 	if err := os.WriteFile(r.Dest, []byte(s.Contents), 0o444); err != nil {
 		return &wire.Reply{ID: r.ID, Kind: wire.Failed, Error: err.Error()}

@@ -58,7 +58,10 @@ type transfer interface {
 
 // A goneError says that a source no longer has what it offered, which is no
 // failure of it.
-type goneError struct{ err error }
+type goneError struct {
+	err  error
+	told bool // people know already
+}
 
 func (e *goneError) Error() string { return e.err.Error() }
 

@@ -266,7 +266,11 @@ func (s *Substitution) fetchFailed() (substitutionStep, worker.Wait, error) {
 	if !errors.As(s.fetchErr, &gone) {
 		s.failed = true
 	}
-	s.eng.complain(s.fetchErr)
+	if gone != nil && gone.told {
+		s.eng.message(activity.Talkative, "%v", s.fetchErr)
+	} else {
+		s.eng.complain(s.fetchErr)
+	}
 	s.eng.trace("substituter-failed %s 1 %v", s.path, s.fetchErr)
 	s.release(pathlock.Keep)
 	s.expect(0, 0)

@@ -118,6 +118,8 @@ func TestSubstituteFailures(t *testing.T) {
 		{name: "all fail", caches: []fakeSubstitute{{Fails: "cut off"}, {Fails: "bad"}}, status: NoSubstituters, result: worker.Failed, says: "message 0 error: bad"},
 		{name: "all fail with fallback", caches: []fakeSubstitute{{Fails: "bad"}}, fallback: true, status: NoSubstituters, result: worker.NoSubstituters},
 		{name: "gone", caches: []fakeSubstitute{{Fails: "404", Gone: true}}, status: NoSubstituters, result: worker.NoSubstituters},
+		{name: "down", caches: []fakeSubstitute{{Fails: "out of service", Gone: true, Down: true}, {Contents: "good"}}, status: Substituted, result: worker.Success,
+			says: "message 4 out of service"},
 		{name: "unknown", caches: []fakeSubstitute{{Unknown: "error 500"}}, status: NoSubstituters, result: worker.Failed, says: "message 0 error: error 500"},
 		{name: "unknown, then found", caches: []fakeSubstitute{{Unknown: "error 500"}, {Contents: "good"}}, status: Substituted, result: worker.Success},
 		{name: "dies when asked", caches: []fakeSubstitute{{Dies: "query"}}, status: NoSubstituters, result: worker.Failed,

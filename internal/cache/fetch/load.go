@@ -27,11 +27,12 @@ func (s *server) load(ctx context.Context, j *job) *wire.Reply {
 	if err == nil {
 		return reply
 	}
-	gone := errors.Is(err, cache.ErrAbsent) || isDown(err)
+	down := isDown(err)
+	gone := down || errors.Is(err, cache.ErrAbsent)
 	if ctx.Err() != nil {
 		err = errCancelled
 	}
-	return &wire.Reply{Kind: wire.Failed, Error: err.Error(), Gone: gone}
+	return &wire.Reply{Kind: wire.Failed, Error: err.Error(), Gone: gone, Down: down}
 }
 
 func (s *server) tryLoad(ctx context.Context, j *job) (*wire.Reply, error) {

@@ -99,7 +99,7 @@ func TestServerDies(t *testing.T) {
 	s.Close()
 	dests := t.TempDir()
 	r = e.ask(wire.Request{Op: wire.Fetch, Path: string(aPath), Source: r.Source, Dest: filepath.Join(dests, "x")})
-	if want := "fetching path '" + string(aPath) + "': cache '" + s.URL + "' is out of service"; r.Kind != wire.Failed || !r.Gone || !strings.HasPrefix(r.Error, want) {
+	if want := "fetching path '" + string(aPath) + "': cache '" + s.URL + "' is out of service"; r.Kind != wire.Failed || !r.Gone || !r.Down || !strings.HasPrefix(r.Error, want) {
 		t.Errorf("%+v, want %q", r, want)
 	}
 	if r := e.ask(wire.Request{Op: wire.Info, Path: string(aPath) + "-more"}); r.Kind != wire.Absent || r.Error != "" {

@@ -91,6 +91,9 @@ type Reply struct {
 	// Failed: the cache no longer has what it promised, or is itself no longer
 	// there: no reason not to build.
 	Gone bool `json:",omitempty"`
+	// Failed: it is a cache that is out of service, of which people have been
+	// told, and which others wait for as well.
+	Down bool `json:",omitempty"`
 
 	// Fetched and Progress, in bytes:
 	Downloaded uint64 `json:",omitempty"` // of the compressed file
