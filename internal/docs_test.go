@@ -58,10 +58,6 @@ var machineDefaults = map[string]string{
 	"system-features":                   "`benchmark big-parallel nixos-test`, and `kvm` if `/dev/kvm` can be used",
 }
 
-// idle are settings that reach the engine, where nothing can come of them yet:
-// there are no substituters.
-var idle = map[string]bool{"fallback": true, "max-substitution-jobs": true}
-
 // TestSettingsDocument compares docs/settings.md with the table of settings.
 func TestSettingsDocument(t *testing.T) {
 	want := settingsDocument(t)
@@ -98,7 +94,7 @@ func settingsDocument(t *testing.T) string {
 			initial = "`" + e.Default + "`"
 		}
 		use := ""
-		if used[rows[i].field] && !idle[e.Name] {
+		if used[rows[i].field] {
 			use = "yes"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, e.Kind, initial, strings.ReplaceAll(e.Doc, "|", `\|`), use)

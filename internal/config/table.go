@@ -118,7 +118,7 @@ var table = []definition{
 		func(s *Settings) value { return (*boolean)(&s.CacheFailure) }},
 	{"compress-build-log", "build-compress-log", "true", restricted, "store build logs compressed with bzip2",
 		func(s *Settings) value { return (*boolean)(&s.CompressBuildLog) }},
-	{"connect-timeout", "", "0", open, "limit for making a network connection; 0 for none",
+	{"connect-timeout", "", "0", open, "limit for making a network connection; 0 for 5",
 		func(s *Settings) value { return (*seconds)(&s.ConnectTimeout) }},
 	{"cores", "build-cores", "", open, "processors a build may use ($NIX_BUILD_CORES); 0 for all",
 		func(s *Settings) value { return (*integer)(&s.Cores) }},
