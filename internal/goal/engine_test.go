@@ -286,6 +286,32 @@ func TestEngineWaitsForALock(t *testing.T) {
 	}
 }
 
+// TestEngineWaitsForASlotAgain has the only slot taken while a goal waits for a
+// lock, which it waited for with the slot in hand.
+func TestEngineWaitsForASlotAgain(t *testing.T) {
+	l := newLab(t)
+	l.opt.MaxJobs = 1
+	marks := l.dir + "/marks" // for builders of any user
+	must(t, errors.Join(os.Mkdir(marks, 0o777), os.Chmod(marks, 0o777)))
+	running := marks + "/running"
+	first := l.drv("a", "test ! -e "+running+" && echo > $out")
+	second := l.drv("b", "echo > "+running+" || exit 1; sleep 0.3; rm "+running+"; echo > $out")
+	lock, ok, err := pathlock.Acquire([]string{l.store.RealPath(l.out(first, "out"))}, pathlock.Try)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	l.opt.Interrupted = func() error {
+		_, isRunning := os.Lstat(running)
+		_, hasRun := os.Lstat(l.store.RealPath(l.out(second, "out")))
+		if lock != nil && (isRunning == nil || hasRun == nil) {
+			lock.Release(pathlock.Delete)
+			lock = nil
+		}
+		return nil
+	}
+	l.wantStatuses(l.realise(first, second), Built, Built)
+}
+
 // TestEngineFailsWaitingForALock ends a wait by an error.
 func TestEngineFailsWaitingForALock(t *testing.T) {
 	l := newLab(t)

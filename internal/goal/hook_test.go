@@ -254,12 +254,17 @@ func TestHookBadReply(t *testing.T) {
 // TestHookNotAsked is about builds for which this machine is the place.
 func TestHookNotAsked(t *testing.T) {
 	l := newLab(t)
+	there := l.drv("there", "echo > $out")
+	l.realise(there)
 	l.fakeHook("accept exit 1")
-	local := l.drv("local", "echo > $out", env("preferLocalBuild", "1"))
-	l.realise(local)
-	results, err := l.engine().Realise([]Target{{Path: local, Mode: Check}})
-	if err != nil || results[0].Status != Built {
-		t.Errorf("checking: %v, %v", results, err)
+	l.realise(l.drv("local", "echo > $out", env("preferLocalBuild", "1")))
+	for _, mode := range []BuildMode{Check, Repair} {
+		if mode == Repair {
+			l.remove(l.out(there, "out"))
+		}
+		if results, err := l.in(mode, there); err != nil || results[0].Status != Built {
+			t.Errorf("in mode %v: %v, %v", mode, results, err)
+		}
 	}
 	if got := l.noted("requests"); got != "" {
 		t.Errorf("requests\n%s", got)
