@@ -105,7 +105,7 @@ func stringLen(s string) int {
 // isSGR tells whether a sequence only chooses how text looks. Parameters that
 // start with "<", "=", ">" or "?" make it something else.
 func isSGR(seq string) bool {
-	if len(seq) < 3 || seq[len(seq)-1] != 'm' {
+	if len(seq) < 3 || seq[1] != '[' || seq[len(seq)-1] != 'm' {
 		return false
 	}
 	for _, c := range []byte(seq[2 : len(seq)-1]) {

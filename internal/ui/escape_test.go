@@ -44,6 +44,7 @@ func TestAppendClean(t *testing.T) {
 // that cleaning twice changes nothing.
 func FuzzAppendClean(f *testing.F) {
 	f.Add("\x1b[31mx\x1b]0;t\a\x1bP\x1b\\\xff\u009b", true)
+	f.Add("\x1bXm\x1b00", true)
 	f.Fuzz(func(t *testing.T, in string, colours bool) {
 		out := string(appendClean(nil, in, colours, true))
 		if !utf8.ValidString(out) {
