@@ -49,7 +49,7 @@ type down struct {
 	At       time.Time // of the last
 	Until    time.Time
 	Reason   string
-	Unusable bool // it will not come back by itself
+	Unusable bool `json:",omitempty"` // it will not come back by itself
 }
 
 const downSuffix = ".down"
