@@ -28,7 +28,7 @@ const (
 // programLike is n bytes of which about a third are left by compression, as of programs.
 func programLike(n int, seed uint64) []byte {
 	random := rand.New(rand.NewPCG(seed, 5))
-	words := make([][]byte, 3000)
+	words := make([][]byte, max(16, min(n/96, 3000))) // small programs repeat themselves, too
 	for i := range words {
 		words[i] = make([]byte, 4+random.IntN(36))
 		for k := range words[i] {

@@ -70,7 +70,7 @@ func (s *Substitution) start() (substitutionStep, worker.Wait, error) {
 		return nil, worker.Done, err
 	}
 	if !s.repair {
-		valid, err := s.eng.store.IsValid(s.path)
+		valid, err := s.eng.valid.IsValid(s.path) // the database has its say under the lock
 		if err != nil {
 			return nil, worker.Done, err
 		}

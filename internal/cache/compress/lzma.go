@@ -15,7 +15,7 @@ import (
 )
 
 // chunk is how many bytes go between Go and C at once.
-const chunk = 128 << 10
+const chunk = 32 << 10
 
 // maxLzmaMemory is what decoders of the xz family may use, in bytes: the window
 // and what belongs to it. Several blocks are decoded at once as long as that
