@@ -8,14 +8,10 @@ import (
 	"gobuild/internal/store/storepath"
 )
 
-// AppendInfo appends the question what a substituter knows of paths.
+// AppendInfo appends the question what a substituter knows of paths. It makes
+// the other question, which paths it has, unnecessary.
 func AppendInfo(b []byte, paths []storepath.Path) []byte {
 	return appendLine(append(b, "info "...), paths)
-}
-
-// AppendHave appends the question which paths a substituter has.
-func AppendHave(b []byte, paths []storepath.Path) []byte {
-	return appendLine(append(b, "have "...), paths)
 }
 
 // An Offer is what a substituter knows of a path.
@@ -25,12 +21,6 @@ type Offer struct {
 	References []storepath.Path // sorted, no duplicates
 	Download   uint64           // bytes; 0: unknown
 	NarSize    uint64           // bytes; 0: unknown
-}
-
-// ReadHave makes a reader of the answer to AppendHave: each path is handed out
-// as an Offer of which nothing else is known.
-func ReadHave(dir storepath.Dir, asked []storepath.Path) *Answers {
-	return &Answers{dir: dir, asked: sortedCopy(asked), bare: true}
 }
 
 // ReadInfo makes a reader of the answer to AppendInfo.
@@ -46,7 +36,6 @@ func sortedCopy(paths []storepath.Path) []storepath.Path {
 type Answers struct {
 	dir   storepath.Dir
 	asked []storepath.Path
-	bare  bool // paths only
 
 	lines Lines
 	field field
@@ -92,7 +81,7 @@ const maxReferences = 1 << 16
 func (a *Answers) line(text string, offer func(Offer)) {
 	switch a.field {
 	case fieldPath:
-		a.path(text, offer)
+		a.path(text)
 	case fieldDeriver:
 		if text != "" {
 			a.offer.Deriver = a.parse(text)
@@ -117,7 +106,7 @@ func (a *Answers) line(text string, offer func(Offer)) {
 	}
 }
 
-func (a *Answers) path(text string, offer func(Offer)) {
+func (a *Answers) path(text string) {
 	if text == "" {
 		a.done = true
 		return
@@ -128,10 +117,6 @@ func (a *Answers) path(text string, offer func(Offer)) {
 		return
 	}
 	a.offer = Offer{Path: p}
-	if a.bare {
-		a.emit(offer)
-		return
-	}
 	a.field = fieldDeriver
 }
 

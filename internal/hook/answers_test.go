@@ -69,17 +69,8 @@ func TestMoreThanAnAnswer(t *testing.T) {
 	}
 }
 
-func TestHave(t *testing.T) {
-	for in, want := range map[string][]string{
-		"\n":                    {"done"},
-		pB + "\n" + pA + "\n\n": {pB + "  [] 0 0", pA + "  [] 0 0", "done"},
-		pD + "\n":               {"error: got unexpected path '" + pD + "' from substituter"},
-	} {
-		if got := answer(ReadHave(dir, paths(pA, pB)), in); !slices.Equal(got, want) {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-	if got := string(AppendHave(nil, paths(pA, pB))) + string(AppendInfo(nil, paths(pB))); got != "have "+pA+" "+pB+" \ninfo "+pB+" \n" {
+func TestAppendInfo(t *testing.T) {
+	if got := string(AppendInfo(nil, paths(pA, pB))); got != "info "+pA+" "+pB+" \n" {
 		t.Errorf("asked %q", got)
 	}
 }
