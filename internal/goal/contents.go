@@ -11,7 +11,6 @@ import (
 	"gobuild/internal/store/finalise"
 	"gobuild/internal/store/storepath"
 	"gobuild/internal/worker"
-	"gobuild/internal/worker/proc"
 )
 
 // HashChild is the name of the child job that hashes trees.
@@ -151,25 +150,11 @@ func (c *contents) startChild() error {
 	for i, p := range c.paths {
 		trees[i] = finalise.Tree{Path: c.eng.store.RealPath(p), Algorithm: c.hashes[i].Algorithm()}
 	}
-	in, err := memFile(trees)
+	p, answers, err := startJob(HashChild, trees)
 	if err != nil {
-		return fmt.Errorf("preparing to check paths: %w", err)
-	}
-	defer proc.Close(in)
-	out, err := proc.NewPipe()
-	if err != nil {
-		return err
-	}
-	p, err := proc.Start(proc.Command{
-		Path: proc.Self, Argv: []string{"gobuild", HashChild}, Env: []string{}, Files: []int{-1, 2, 2, in, out.W},
-		Attr: ownChild(),
-	})
-	proc.Close(out.W)
-	if err != nil {
-		proc.Close(out.R)
 		return fmt.Errorf("starting to check paths: %w", err)
 	}
-	c.handle, err = c.eng.w.Watch(c, worker.Child{Proc: p, FDs: []int{out.R}, Slot: worker.SubstitutionSlot})
+	c.handle, err = c.eng.w.Watch(c, worker.Child{Proc: p, FDs: []int{answers}, Slot: worker.SubstitutionSlot})
 	return err
 }
 

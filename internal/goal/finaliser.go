@@ -84,26 +84,36 @@ func (d *Derivation) finaliseRequest() finalise.Request {
 }
 
 func (f *finaliser) start(d *Derivation, req finalise.Request) error {
-	in, err := memFile(req)
+	p, answer, err := startJob(FinaliseChild, req)
 	if err != nil {
-		return fmt.Errorf("preparing to finalise the outputs of '%s': %w", d.path, err)
+		return fmt.Errorf("starting to finalise the outputs of '%s': %w", d.path, err)
+	}
+	f.handle, err = d.eng.w.Watch(d, worker.Child{Proc: p, FDs: []int{answer}})
+	return err
+}
+
+// startJob starts a child job of ours with a request on descriptor 3, as JSON,
+// and gives the read end of what it answers on 4; the caller closes that.
+func startJob(name string, request any) (*proc.Process, int, error) {
+	in, err := memFile(request)
+	if err != nil {
+		return nil, -1, err
 	}
 	defer proc.Close(in)
 	out, err := proc.NewPipe()
 	if err != nil {
-		return err
+		return nil, -1, err
 	}
 	p, err := proc.Start(proc.Command{
-		Path: proc.Self, Argv: []string{"gobuild", FinaliseChild}, Env: []string{}, Files: []int{-1, 2, 2, in, out.W},
+		Path: proc.Self, Argv: []string{"gobuild", name}, Env: []string{}, Files: []int{-1, 2, 2, in, out.W},
 		Attr: ownChild(),
 	})
 	proc.Close(out.W)
 	if err != nil {
 		proc.Close(out.R)
-		return fmt.Errorf("starting to finalise the outputs of '%s': %w", d.path, err)
+		return nil, -1, err
 	}
-	f.handle, err = d.eng.w.Watch(d, worker.Child{Proc: p, FDs: []int{out.R}})
-	return err
+	return p, out.R, nil
 }
 
 // ownChild is how a child is started whose work is for us alone: interrupts are
